@@ -1,0 +1,136 @@
+"""``CrashReport``: one object per crash group, in the namespace of its pods.
+
+``spec`` is identity and never changes, but for ``triage``, the one field
+people write.  ``status`` is written by the operator alone.  Whatever could
+hold a secret (arguments, environment, log lines) is deliberately absent: role
+``view`` reads reports.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+MAX_SAMPLES = 5
+MAX_RECENT_REPORTS = 64
+MAX_STACK_LINES = 64
+MAX_STACK_LINE = 256
+MAX_OBJECT_BYTES = 32 * 1024
+
+Name = Annotated[str, Meta(max_length=253)]
+Short = Annotated[str, Meta(max_length=128)]
+Line = Annotated[str, Meta(max_length=MAX_STACK_LINE)]
+Paragraph = Annotated[str, Meta(max_length=1024)]
+Time = Annotated[str, Meta(max_length=32, extra_json_schema={"format": "date-time"})]
+"""RFC 3339, UTC, whole seconds."""
+Triage = Literal["Open", "Acknowledged", "Muted"]
+
+
+class _Object(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Frozen, keyword-only, camelCase on the wire, defaults left out."""
+
+
+class Workload(_Object, frozen=True, kw_only=True):
+    """Who owns the pods of this group: the topmost controller we can name."""
+
+    api_version: Annotated[Short, Meta(description="apiVersion of the owner, such as apps/v1.")]
+    kind: Annotated[Short, Meta(description="Kind of the owner, such as Deployment.")]
+    name: Annotated[
+        Name, Meta(description="Name of the owner; the prefix where its name is generated.")
+    ]
+    ref: Annotated[Name, Meta(description="kind/name in lower case, for columns and selectors.")]
+
+
+class CrashReportSpec(_Object, frozen=True, kw_only=True):
+    """What makes these crashes one group; immutable but for triage."""
+
+    workload: Annotated[Workload, Meta(description="Owner of the crashing pods.")]
+    container: Annotated[Name, Meta(description="Container whose process died.")]
+    signal: Annotated[
+        Short, Meta(description="Signal that ended the process, or None for a plain exit.")
+    ]
+    fingerprint: Annotated[
+        Short, Meta(description="Versioned grouping key of the crashing thread's frames.")
+    ]
+    triage: Annotated[
+        Triage, Meta(description="Yours to set: Open, Acknowledged or Muted.")
+    ] = "Open"
+
+
+class SampleArtifact(_Object, frozen=True, kw_only=True):
+    """One file kept on the node for a sample."""
+
+    kind: Annotated[Short, Meta(description="snapshot, core or report.")]
+    bytes: Annotated[int, Meta(ge=0, description="Size in bytes.")]
+
+
+class Sample(_Object, frozen=True, kw_only=True):
+    """One crash of the group that is kept in full."""
+
+    time: Annotated[Time, Meta(description="When the process crashed, on its node's clock.")]
+    pod: Annotated[Name, Meta(description="Name of the pod.")]
+    node: Annotated[Name, Meta(description="Node it ran on.")]
+    captured: Annotated[Short, Meta(description="snapshot, core or none.")]
+    held_millis: Annotated[
+        int, Meta(description="Milliseconds the dying process was held; -1 when not known.")
+    ] = -1
+    artifacts: Annotated[
+        list[SampleArtifact], Meta(max_length=8, description="Files kept on the node.")
+    ] = []
+    fetch: Annotated[
+        Paragraph, Meta(description="Command that copies the artifacts to your machine.")
+    ] = ""
+    expires: Annotated[Time, Meta(description="When the node may delete the artifacts.")] | None = (
+        None
+    )
+
+
+class RecentReport(_Object, frozen=True, kw_only=True):
+    """A report already counted: what makes counting idempotent."""
+
+    id: Annotated[Short, Meta(description="Id of the report.")]
+    container_id: Annotated[
+        Short, Meta(description="Runtime id of the container the process died in.")
+    ] = ""
+    time: Annotated[Time, Meta(description="When the process crashed.")] | None = None
+
+
+class Condition(_Object, frozen=True, kw_only=True):
+    """A metav1.Condition."""
+
+    type: Annotated[Short, Meta(description="Captured, Verified, ArtifactsAvailable, Throttled.")]
+    status: Annotated[
+        Literal["True", "False", "Unknown"], Meta(description="True, False or Unknown.")
+    ]
+    reason: Annotated[Short, Meta(description="One CamelCase word.")]
+    message: Annotated[Paragraph, Meta(description="For people.")] = ""
+    last_transition_time: Annotated[Time, Meta(description="When status last changed.")]
+    observed_generation: Annotated[int, Meta(ge=0, description="Generation it speaks of.")] = 0
+
+
+class CrashReportStatus(_Object, frozen=True, kw_only=True):
+    """What is known; the operator's alone."""
+
+    count: Annotated[int, Meta(ge=0, description="Crashes counted.")] = 0
+    first_seen: Annotated[Time, Meta(description="Oldest crash counted.")] | None = None
+    last_seen: Annotated[Time, Meta(description="Newest crash counted.")] | None = None
+    cause: Annotated[Line, Meta(description="Why it died, in a few words.")] = ""
+    message: Annotated[Paragraph, Meta(description="Why it died, and what to do next.")] = ""
+    top_frame: Annotated[Line, Meta(description="Function and file:line on top.")] = ""
+    last_image: Annotated[Line, Meta(description="Image of the newest crash.")] = ""
+    stack: Annotated[
+        list[Line],
+        Meta(max_length=MAX_STACK_LINES, description="Crashing thread, innermost frame first."),
+    ] = []
+    samples: Annotated[
+        dict[str, Sample],
+        Meta(max_length=MAX_SAMPLES, description="Crashes kept in full, by report id."),
+    ] = {}
+    recent_reports: Annotated[
+        list[RecentReport],
+        Meta(max_length=MAX_RECENT_REPORTS, description="Reports counted lately, newest last."),
+    ] = []
+    conditions: Annotated[
+        list[Condition],
+        Meta(max_length=8, description="Captured, Verified, ArtifactsAvailable, Throttled."),
+    ] = []
