@@ -1,0 +1,106 @@
+# Stillframe. `make` alone prints this help.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+PY := $(VENV)/bin/python
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+PYTEST := pytest -q
+# Two cores: files are spread over workers only where tests share nothing.
+SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* deploy/helm/* 2>/dev/null)
+C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.c' 'examples/*.c')
+CLUSTER_NAME ?= sftest
+
+.PHONY: help
+help: ## This help
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- set-up ---------------------------------------------------------------------
+.PHONY: packages venv build generate
+packages: ## Install the Debian packages that building and testing need (says which)
+	@tests/cluster/install-packages
+
+venv: $(VENV)/.installed ## Virtual environment with the pinned, hashed dependencies
+$(VENV)/.installed: requirements-dev.lock pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stillframe needs Python 3.11 or newer; this is " + sys.version.split()[0])'
+	@echo "installing the Python dependencies into $(VENV)"
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+build: packages venv ## The preload library, the crashers and the examples
+	@$(MAKE) --no-print-directory -s -C preload
+	@$(MAKE) --no-print-directory -s -C tests/crashers
+	@$(MAKE) --no-print-directory -s -C examples
+
+generate: venv ## Everything generated: protocol, CRDs, note table, rendered chart
+	proto/generate
+	crds/generate
+	preload/generate-note
+	deploy/helm/render-examples
+
+lock: venv ## Pin the dependencies anew
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --extra agent --extra operator pyproject.toml -o requirements.lock
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+# --- checks ---------------------------------------------------------------------
+.PHONY: format lint type chart
+format: venv ## Format Python and C
+	ruff format .
+	ruff check --fix -q .
+	clang-format -i $(C_FILES)
+
+type: venv ## mypy --strict
+	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator
+
+lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date
+	ruff format --check .
+	ruff check .
+	lint-imports
+	clang-format --dry-run -Werror $(C_FILES)
+	$(MAKE) --no-print-directory -s -C preload tidy
+	shellcheck $(SHELL_SCRIPTS)
+	crds/generate --check
+	preload/generate-note --check
+	deploy/helm/render-examples --check
+	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
+
+# --- tests ----------------------------------------------------------------------
+.PHONY: test test-unit test-integration test-api test-e2e ci
+test: lint build test-unit test-integration test-api test-e2e ## Everything we claim (long runs shortened)
+
+test-unit: venv build ## Unit and property tests: need nothing
+	$(PYTEST) tests/unit tests/property
+
+test-integration: venv build ## Real crashes on this kernel, gdb and drgn as oracles (root)
+	$(PYTEST) tests/integration
+
+test-api: venv packages ## A real etcd and kube-apiserver: CRDs, webhook, RBAC, Lease, kopf
+	tests/cluster/build
+	$(PYTEST) tests/api
+
+test-e2e: venv build ## A real two-node Kubernetes
+	$(PYTEST) tests/e2e
+
+ci: test ## What CI runs
+
+# --- the main job ---------------------------------------------------------------
+.PHONY: demo demo-down images bench
+demo: ## The main job on a real cluster (CLUSTER=own|kind|current)
+	@examples/demo up
+
+demo-down: ## Remove what `make demo` left up
+	@examples/demo down
+
+images: build ## Build the container images
+	tests/cluster/images build
+
+bench: venv build ## Run every benchmark with its peer; results go to bench/results
+	@for b in bench/*/bench_*.py; do echo "== $$b"; $(PY) "$$b"; done
+
+.PHONY: clean
+clean: ## Remove what was built here (not the cache of cluster binaries)
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
