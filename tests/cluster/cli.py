@@ -1,0 +1,108 @@
+"""The command line of `tests/cluster/cluster`."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.cluster.lifecycle import Cluster, build_binaries
+from tests.cluster.shell import ClusterError, need_root
+
+DEFAULT_NAME = "stillframe-test"
+
+
+def main() -> int:
+    """Runs one subcommand; returns the exit status."""
+    arguments = _parser().parse_args()
+    try:
+        status: int = arguments.run(arguments)
+    except ClusterError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cluster", description="Real Kubernetes on one machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--name", default=DEFAULT_NAME, help=f"cluster (default {DEFAULT_NAME})")
+    where.add_argument("--state", type=Path, help="state directory (default: in the cache)")
+
+    up = commands.add_parser("up", parents=[where], help="bring it up; prints an export line")
+    up.add_argument("--nodes", type=int, default=1, help="how many (default 1)")
+    up.add_argument("--net", type=int, help="nodes get 10.99.NET.0/24 (default: a free one)")
+    up.add_argument("--pods", help="pod range (default 10.(100+NET).0.0/16)")
+    up.add_argument("--services", help="service range (default 10.(150+NET).0.0/16)")
+    up.set_defaults(run=_up)
+
+    down = commands.add_parser("down", parents=[where], help="remove it; image stores stay")
+    down.add_argument("--purge", action="store_true", help="remove the image stores as well")
+    down.set_defaults(run=_down)
+
+    inside = commands.add_parser("exec", parents=[where], help="run a command inside a node")
+    inside.add_argument("node", help="index or name")
+    inside.add_argument("command", nargs=argparse.REMAINDER)
+    inside.set_defaults(run=_exec)
+
+    for verb, text in (("stop", "kill a daemon of a node for good"), ("start", "undo stop")):
+        daemon = commands.add_parser(verb, parents=[where], help=text)
+        daemon.add_argument("node", help="index or name")
+        daemon.add_argument("daemon", help="kubelet, kube-apiserver, containerd, …")
+        daemon.set_defaults(run=_daemon, verb=verb)
+
+    kubeconfig = commands.add_parser("kubeconfig", parents=[where], help="print its path")
+    kubeconfig.set_defaults(run=_kubeconfig)
+    status = commands.add_parser("status", parents=[where], help="nodes and pods")
+    status.set_defaults(run=_status)
+    binaries = commands.add_parser("bin", help="print the directory of kubectl and helm")
+    binaries.set_defaults(run=_bin)
+    return parser
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    before = time.monotonic()
+    cluster = Cluster.find_or_choose(
+        arguments.name, arguments.net, arguments.pods, arguments.services, arguments.state
+    )
+    if cluster.up(arguments.nodes):
+        took = time.monotonic() - before
+        print(f"# {arguments.name}: {arguments.nodes} node(s) Ready after {took:.1f} s")
+    else:
+        print(f"# {arguments.name}: is up already")
+    print(f"export KUBECONFIG={cluster.layout.kubeconfig}")
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    need_root()
+    Cluster.find(arguments.name, arguments.state).down(arguments.purge)
+    return 0
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    enter = Cluster.find(arguments.name, arguments.state).node(arguments.node).enter()
+    return subprocess.run([*enter, *arguments.command], check=False).returncode
+
+
+def _daemon(arguments: argparse.Namespace) -> int:
+    node = Cluster.find(arguments.name, arguments.state).node(arguments.node)
+    (node.stop_daemon if arguments.verb == "stop" else node.start_daemon)(arguments.daemon)
+    return 0
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    print(Cluster.find(arguments.name, arguments.state).layout.kubeconfig)
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    print(Cluster.find(arguments.name, arguments.state).status(build_binaries()), end="")
+    return 0
+
+
+def _bin(arguments: argparse.Namespace) -> int:
+    print(build_binaries())
+    return 0
