@@ -18,12 +18,20 @@ MAX_STACK_LINE = 256
 MAX_OBJECT_BYTES = 32 * 1024
 
 Name = Annotated[str, Meta(max_length=253)]
+Ref = Annotated[str, Meta(max_length=64 + 253)]
+"""kind/name: a kind has at most 63 characters, a name at most 253."""
 Short = Annotated[str, Meta(max_length=128)]
 Line = Annotated[str, Meta(max_length=MAX_STACK_LINE)]
 Paragraph = Annotated[str, Meta(max_length=1024)]
 Time = Annotated[str, Meta(max_length=32, extra_json_schema={"format": "date-time"})]
 """RFC 3339, UTC, whole seconds."""
 Triage = Literal["Open", "Acknowledged", "Muted"]
+
+
+def _identity(description: str) -> Meta:
+    """A field that the API server refuses to change."""
+    rule = {"rule": "self == oldSelf", "message": "identifies the crash group and is immutable"}
+    return Meta(description=description, extra_json_schema={"x-kubernetes-validations": [rule]})
 
 
 class _Object(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -38,23 +46,21 @@ class Workload(_Object, frozen=True, kw_only=True):
     name: Annotated[
         Name, Meta(description="Name of the owner; the prefix where its name is generated.")
     ]
-    ref: Annotated[Name, Meta(description="kind/name in lower case, for columns and selectors.")]
+    ref: Annotated[Ref, Meta(description="kind/name in lower case, for columns and selectors.")]
 
 
 class CrashReportSpec(_Object, frozen=True, kw_only=True):
     """What makes these crashes one group; immutable but for triage."""
 
-    workload: Annotated[Workload, Meta(description="Owner of the crashing pods.")]
-    container: Annotated[Name, Meta(description="Container whose process died.")]
-    signal: Annotated[
-        Short, Meta(description="Signal that ended the process, or None for a plain exit.")
-    ]
+    workload: Annotated[Workload, _identity("Owner of the crashing pods.")]
+    container: Annotated[Name, _identity("Container whose process died.")]
+    signal: Annotated[Short, _identity("Signal that ended the process, or None for a plain exit.")]
     fingerprint: Annotated[
-        Short, Meta(description="Versioned grouping key of the crashing thread's frames.")
+        Short, _identity("Versioned grouping key of the crashing thread's frames.")
     ]
-    triage: Annotated[
-        Triage, Meta(description="Yours to set: Open, Acknowledged or Muted.")
-    ] = "Open"
+    triage: Annotated[Triage, Meta(description="Yours to set: Open, Acknowledged or Muted.")] = (
+        "Open"
+    )
 
 
 class SampleArtifact(_Object, frozen=True, kw_only=True):
@@ -118,6 +124,8 @@ class CrashReportStatus(_Object, frozen=True, kw_only=True):
     message: Annotated[Paragraph, Meta(description="Why it died, and what to do next.")] = ""
     top_frame: Annotated[Line, Meta(description="Function and file:line on top.")] = ""
     last_image: Annotated[Line, Meta(description="Image of the newest crash.")] = ""
+    last_node: Annotated[Name, Meta(description="Node of the newest crash.")] = ""
+    last_pod: Annotated[Name, Meta(description="Pod of the newest crash.")] = ""
     stack: Annotated[
         list[Line],
         Meta(max_length=MAX_STACK_LINES, description="Crashing thread, innermost frame first."),
@@ -132,5 +140,12 @@ class CrashReportStatus(_Object, frozen=True, kw_only=True):
     ] = []
     conditions: Annotated[
         list[Condition],
-        Meta(max_length=8, description="Captured, Verified, ArtifactsAvailable, Throttled."),
+        Meta(
+            max_length=8,
+            description="Captured, Verified, ArtifactsAvailable, Throttled.",
+            extra_json_schema={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
     ] = []
