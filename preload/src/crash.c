@@ -1,0 +1,155 @@
+/* The pipeline of a crash: stop the world, snapshot, hold, die.
+ *
+ * Everything here runs in a signal handler with all signals blocked, on a
+ * stack that may be small: what is large is static, and belongs to the one
+ * thread that crashed first.
+ */
+#include "crash.h"
+
+#include <linux/close_range.h>
+#include <linux/elf.h>
+#include <linux/resource.h>
+
+#include "config.h"
+#include "core.h"
+#include "debug.h"
+#include "dispositions.h"
+#include "handover.h"
+#include "sys.h"
+#include "threads.h"
+
+enum turn {
+	TURN_FIRST, /* this crash is the one that is reported */
+	TURN_LATE,  /* another thread of the process was first */
+	TURN_OVER,  /* reported already, or not ours to report */
+};
+
+/* Which thread reports: pid << 32 | tid.  Keyed by pid, because a vfork child
+ * shares this memory and a forked one inherits it: neither is the process that
+ * wrote it. */
+static uint64_t owner;
+static uint32_t busy; /* the owner uses our static memory */
+
+static struct sf_crash crash;
+static struct sf_handover handover;
+
+static enum turn take_turn(int pid, int tid)
+{
+	uint64_t us = (uint64_t)pid << 32 | (uint32_t)tid;
+	uint64_t them = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
+
+	while ((int)(them >> 32) != pid) {
+		if (__atomic_load_n(&busy, __ATOMIC_ACQUIRE) &&
+		    sf_sys2(__NR_kill, them >> 32, 0) == 0)
+			return TURN_OVER;
+		if (__atomic_compare_exchange_n(&owner, &them, us, false,
+						__ATOMIC_ACQ_REL,
+						__ATOMIC_ACQUIRE)) {
+			__atomic_store_n(&busy, 1, __ATOMIC_RELEASE);
+			return TURN_FIRST;
+		}
+	}
+	return them == us ? TURN_OVER : TURN_LATE;
+}
+
+/* Our descriptors go into a table of our own, where no other thread's
+ * close_range() can drop the lock and none of the application's numbers are
+ * used up. */
+static uint32_t unshare_descriptors(void)
+{
+	struct rlimit64 limit;
+
+	if (sf_sys4(__NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 &&
+	    limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		sf_sys4(__NR_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL);
+	}
+	return sf_sys3(__NR_close_range, ~0U, ~0U, CLOSE_RANGE_UNSHARE)
+		       ? SF_FLAG_FD_TABLE_SHARED
+		       : 0;
+}
+
+/* Notes what only this moment knows. */
+static void begin(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
+{
+	crash = (struct sf_crash){
+		.si = si,
+		.uc = uc,
+		.pid = pid,
+		.tid = tid,
+		.tls_base = sf_tls_base(),
+		.note.crash_realtime_ns = sf_clock_ns(CLOCK_REALTIME),
+		.note.crash_monotonic_ns = sf_clock_ns(CLOCK_MONOTONIC),
+	};
+}
+
+/* Writes the times and the reason into the note, in place. */
+static void update_note(void)
+{
+	sf_write_memory(handover.file, crash.note_offset, (uint64_t)&crash.note,
+			sizeof(crash.note));
+}
+
+static int snapshot(void)
+{
+	int error = sf_handover_create(&handover);
+
+	if (error)
+		return error;
+	error = sf_core_write(handover.file, &crash, handover.id);
+	if (error) {
+		sf_handover_discard(&handover);
+		return error;
+	}
+	crash.note.snapshot_monotonic_ns = sf_clock_ns(CLOCK_MONOTONIC);
+	update_note();
+	return sf_handover_publish(&handover);
+}
+
+static void hold(void)
+{
+	crash.note.release = sf_handover_hold(&handover);
+	crash.note.release_monotonic_ns = sf_clock_ns(CLOCK_MONOTONIC);
+	update_note();
+}
+
+static void report(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
+{
+	uint32_t flags;
+	int error;
+
+	begin(pid, tid, si, uc);
+	flags = unshare_descriptors();
+	error = sf_handover_open(&handover);
+	if (!error) {
+		sf_threads_stop();
+		crash.note.flags = flags;
+		error = snapshot();
+	}
+	if (!error)
+		hold();
+	sf_debug_report(&crash, handover.name, error);
+}
+
+void sf_on_crash(int sig, siginfo_t *si, void *context)
+{
+	struct ucontext *uc = context;
+	int pid = sf_getpid();
+	int tid = sf_gettid();
+
+	(void)sig;
+	if (sf_ignored_by_init(si, uc))
+		return;
+	switch (take_turn(pid, tid)) {
+	case TURN_FIRST:
+		report(pid, tid, si, uc);
+		__atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+		break;
+	case TURN_LATE:
+		sf_threads_park(uc);
+		break;
+	case TURN_OVER:
+		break;
+	}
+	sf_die_by(si, uc);
+}

@@ -1,0 +1,137 @@
+#include "next.h"
+
+#include <linux/auxvec.h>
+#include <linux/elf.h>
+#include <stdbool.h>
+
+#include "text.h"
+
+#ifndef DT_GNU_HASH
+#define DT_GNU_HASH 0x6ffffef5
+#endif
+#define VERSYM_HIDDEN 0x8000
+
+extern unsigned long getauxval(unsigned long type)
+	__attribute__((weak, visibility("default")));
+extern const Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
+
+/* The dynamic table of one loaded object, decoded. */
+struct object {
+	const Elf64_Sym *symbols;
+	const char *names;
+	const uint32_t *gnu_hash;
+	const uint16_t *versions;
+};
+
+static const struct sf_r_debug *r_debug(void)
+{
+	if (!getauxval)
+		return NULL;
+
+	const Elf64_Phdr *phdr = (const Elf64_Phdr *)getauxval(AT_PHDR);
+	unsigned long count = getauxval(AT_PHNUM);
+	const Elf64_Dyn *dynamic = NULL;
+	uint64_t bias = 0;
+
+	for (unsigned long i = 0; phdr && i < count; i++)
+		if (phdr[i].p_type == PT_PHDR)
+			bias = (uint64_t)phdr - phdr[i].p_vaddr;
+	for (unsigned long i = 0; phdr && i < count; i++)
+		if (phdr[i].p_type == PT_DYNAMIC)
+			dynamic = (const void *)(bias + phdr[i].p_vaddr);
+	for (; dynamic && dynamic->d_tag != DT_NULL; dynamic++)
+		if (dynamic->d_tag == DT_DEBUG)
+			return (const struct sf_r_debug *)dynamic->d_un.d_ptr;
+	return NULL;
+}
+
+/* glibc relocates these pointers in place, musl and the vDSO do not. */
+static const void *pointer(const struct sf_link_map *map, uint64_t value)
+{
+	return (const void *)(value < map->l_addr ? value + map->l_addr
+						  : value);
+}
+
+static struct object decode(const struct sf_link_map *map)
+{
+	struct object o = {NULL, NULL, NULL, NULL};
+	const Elf64_Dyn *dyn = (const Elf64_Dyn *)map->l_ld;
+
+	for (; dyn->d_tag != DT_NULL; dyn++) {
+		const void *at = pointer(map, dyn->d_un.d_ptr);
+
+		if (dyn->d_tag == DT_SYMTAB)
+			o.symbols = at;
+		else if (dyn->d_tag == DT_STRTAB)
+			o.names = at;
+		else if (dyn->d_tag == DT_GNU_HASH)
+			o.gnu_hash = at;
+		else if (dyn->d_tag == DT_VERSYM)
+			o.versions = at;
+	}
+	return o;
+}
+
+static uint32_t gnu_hash(const char *name)
+{
+	uint32_t hash = 5381;
+
+	for (; *name != '\0'; name++)
+		hash = hash * 33 + (uint8_t)*name;
+	return hash;
+}
+
+/* A default-version function definition of `name`, or NULL. */
+static const Elf64_Sym *find(const struct object *o, const char *name,
+			     uint32_t hash)
+{
+	const uint32_t *table = o->gnu_hash;
+	uint32_t buckets = table[0];
+	uint32_t first = table[1];
+	const uint32_t *bucket = table + 4 + (size_t)table[2] * 2;
+	const uint32_t *chain = bucket + buckets;
+	uint32_t i = buckets ? bucket[hash % buckets] : 0;
+
+	if (i < first)
+		return NULL;
+	for (;; i++) {
+		const Elf64_Sym *symbol = &o->symbols[i];
+		uint32_t entry = chain[i - first];
+		bool hidden = o->versions && (o->versions[i] & VERSYM_HIDDEN);
+
+		if ((entry | 1) == (hash | 1) && !hidden &&
+		    symbol->st_shndx != SHN_UNDEF &&
+		    ELF64_ST_TYPE(symbol->st_info) == STT_FUNC &&
+		    sf_equal(o->names + symbol->st_name, name))
+			return symbol;
+		if (entry & 1)
+			return NULL;
+	}
+}
+
+struct sf_symbol sf_next(const char *name)
+{
+	const struct sf_r_debug *debug = r_debug();
+	const struct sf_link_map *map =
+		debug ? (const struct sf_link_map *)debug->r_map : NULL;
+	uint32_t hash = gnu_hash(name);
+	bool after_us = false;
+
+	for (int i = 0; map && i < SF_LINK_MAP_MAX; i++) {
+		if (after_us) {
+			struct object o = decode(map);
+			const Elf64_Sym *symbol =
+				o.gnu_hash && o.symbols && o.names
+					? find(&o, name, hash)
+					: NULL;
+
+			if (symbol)
+				return (struct sf_symbol){
+					map->l_addr + symbol->st_value,
+					symbol->st_size};
+		}
+		after_us |= map->l_ld == (uint64_t)_DYNAMIC;
+		map = (const struct sf_link_map *)map->l_next;
+	}
+	return (struct sf_symbol){0, 0};
+}

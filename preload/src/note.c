@@ -1,0 +1,76 @@
+/* Filling the vendor note. */
+#include <asm/stat.h>
+#include <linux/elf.h>
+
+#include "config.h"
+#include "notes.h"
+#include "sys.h"
+#include "text.h"
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+
+static uint64_t inode(const char *path)
+{
+	struct stat st;
+
+	return sf_sys4(__NR_newfstatat, AT_FDCWD, path, &st, 0) ? 0 : st.st_ino;
+}
+
+/* Field 22 of /proc/self/stat; the second, a name in parentheses, may itself
+ * contain blanks and parentheses. */
+static uint64_t start_ticks(void)
+{
+	char stat[512];
+	const char *at = stat;
+	const char *after = stat;
+	int field = 2;
+
+	if (sf_read_file("/proc/self/stat", stat, sizeof(stat)) <= 0)
+		return 0;
+	for (; *at != '\0'; at++)
+		if (*at == ')')
+			after = at;
+	for (; *after != '\0' && field < 22; after++)
+		field += *after == ' ';
+	return sf_number(&after, 10);
+}
+
+static uint32_t involvement(const struct ucontext *uc)
+{
+	uint64_t pc = sf_pc(uc);
+
+	return pc >= (uint64_t)__ehdr_start && pc < (uint64_t)etext
+		       ? SF_INVOLVEMENT_INTERPOSER
+		       : SF_INVOLVEMENT_NONE;
+}
+
+void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
+{
+	struct sf_note *n = &crash->note;
+	const siginfo_t *si = crash->si;
+
+	n->size = sizeof(*n);
+	n->format = SF_NOTE_FORMAT;
+	n->library = SF_VERSION;
+	memcpy(n->id, id, sizeof(n->id));
+	n->pid = crash->pid;
+	n->tid = crash->tid;
+	n->uid = (uint32_t)sf_sys0(__NR_getuid);
+	n->gid = (uint32_t)sf_sys0(__NR_getgid);
+	n->start_ticks = start_ticks();
+	n->pid_ns = inode("/proc/self/ns/pid");
+	n->mnt_ns = inode("/proc/self/ns/mnt");
+	n->user_ns = inode("/proc/self/ns/user");
+	n->signal = si->si_signo;
+	n->code = si->si_code;
+	if (si->si_code <= 0) {
+		n->sender_pid = si->si_pid;
+		n->sender_uid = si->si_uid;
+	} else {
+		n->address = (uint64_t)si->si_addr;
+	}
+	n->involvement = involvement(crash->uc);
+	if (crash->pid == 1)
+		n->flags |= SF_FLAG_INIT_PROCESS;
+}

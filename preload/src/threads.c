@@ -1,0 +1,189 @@
+#include "threads.h"
+
+#include "config.h"
+#include "dispositions.h"
+#include "sys.h"
+#include "text.h"
+
+/* SIGSTKFLT: nothing in the kernel raises it and, unlike a real-time signal,
+ * its delivery needs no queue slot (RLIMIT_SIGPENDING may be 0). */
+#define PARK_SIGNAL SIGSTKFLT
+
+/* Arbitrary: about ten times what was measured for willing threads. */
+#define STOP_BASE_NS	   (20 * SF_NSEC_MS)
+#define STOP_PER_THREAD_NS 100000ULL
+#define STOP_SLICE_NS	   (2 * SF_NSEC_MS)
+
+/* A parked thread outlives the hold by this much if the process, against all
+ * expectation, did not die; then it goes on rather than hang for ever. */
+#define PARK_MARGIN_NS (10 * SF_NSEC)
+
+struct sf_threads sf_threads;
+
+/* Threads parked with a record; a futex word. */
+static uint32_t parked;
+/* Parked threads the stopping thread waits for; 0 until it has counted. */
+static uint32_t wanted;
+
+static struct sf_thread *find(int tid)
+{
+	uint32_t count = __atomic_load_n(&sf_threads.count, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < count; i++)
+		if (sf_threads.entry[i].tid == tid)
+			return &sf_threads.entry[i];
+	return NULL;
+}
+
+static void record(struct sf_thread *thread, const struct ucontext *uc)
+{
+	thread->uc = uc;
+	thread->tls_base = sf_tls_base();
+	__atomic_store_n(&thread->parked, 1, __ATOMIC_RELEASE);
+	if (__atomic_add_fetch(&parked, 1, __ATOMIC_ACQ_REL) >=
+	    __atomic_load_n(&wanted, __ATOMIC_ACQUIRE))
+		sf_futex_wake_all(&parked);
+}
+
+void sf_threads_park(const struct ucontext *uc)
+{
+	static const uint32_t never;
+	uint64_t end = sf_clock_ns(CLOCK_MONOTONIC) +
+		       sf_config.hold_ms * SF_NSEC_MS + PARK_MARGIN_NS;
+	int tid = sf_gettid();
+	struct sf_thread *thread = NULL;
+
+	while (sf_clock_ns(CLOCK_MONOTONIC) < end) {
+		uint64_t retry = sf_clock_ns(CLOCK_MONOTONIC) + SF_NSEC_MS;
+
+		/* A thread that crashed too may be here before it is listed. */
+		if (!thread && (thread = find(tid)))
+			record(thread, uc);
+		sf_futex_wait(&never, 0, thread ? end : retry);
+	}
+}
+
+static void on_park_signal(int sig, siginfo_t *si, void *uc)
+{
+	(void)sig;
+	(void)si;
+	sf_threads_park(uc);
+}
+
+/* Adds a thread to the table and asks it to park. */
+static void stop_one(int pid, int tid)
+{
+	if (sf_threads.count < SF_THREADS_MAX) {
+		struct sf_thread *thread = &sf_threads.entry[sf_threads.count];
+
+		*thread = (struct sf_thread){.tid = tid};
+		__atomic_store_n(&sf_threads.count, sf_threads.count + 1,
+				 __ATOMIC_RELEASE);
+	}
+	sf_sys3(__NR_tgkill, pid, tid, PARK_SIGNAL);
+}
+
+/* Signals the threads not yet in the table; returns how many those were. */
+static uint32_t stop_listed(int dir, int pid, int self)
+{
+	static char buffer[4096] __attribute__((aligned(8)));
+	uint32_t fresh = 0;
+	uint32_t seen = 0;
+	long got;
+
+	sf_sys3(__NR_lseek, dir, 0, 0);
+	while ((got = sf_sys3(__NR_getdents64, dir, buffer, sizeof(buffer))) >
+	       0)
+		for (long at = 0; at < got;) {
+			struct sf_dirent *entry = (void *)(buffer + at);
+			const char *name = entry->name;
+			int tid = (int)sf_number(&name, 10);
+
+			at += entry->bytes;
+			if (tid == 0 || tid == self)
+				continue;
+			seen++;
+			if (!find(tid)) {
+				stop_one(pid, tid);
+				fresh++;
+			}
+		}
+	sf_threads.total = seen;
+	return fresh;
+}
+
+/* False for a thread that blocks the signal, is a zombie or is gone. */
+static bool will_park(int tid)
+{
+	static char status[4096];
+	char path[48] = "/proc/self/task/";
+
+	sf_append_number(path, sizeof(path), (uint64_t)tid);
+	sf_append(path, sizeof(path), "/status");
+	if (sf_read_file(path, status, sizeof(status)) < 0)
+		return false;
+
+	const char *state = sf_field(status, "State:");
+	const char *blocked = sf_field(status, "SigBlk:");
+
+	return state && *state != 'Z' && *state != 'X' && blocked &&
+	       !(sf_number(&blocked, 16) & (1ULL << (PARK_SIGNAL - 1)));
+}
+
+static uint32_t count_willing(void)
+{
+	uint32_t willing = 0;
+
+	for (uint32_t i = 0; i < sf_threads.count; i++) {
+		struct sf_thread *thread = &sf_threads.entry[i];
+
+		willing += __atomic_load_n(&thread->parked, __ATOMIC_ACQUIRE) ||
+			   will_park(thread->tid);
+	}
+	return willing;
+}
+
+static void wait_for_parked(void)
+{
+	uint64_t now = sf_clock_ns(CLOCK_MONOTONIC);
+	uint64_t end =
+		now + STOP_BASE_NS + STOP_PER_THREAD_NS * sf_threads.count;
+
+	__atomic_store_n(&wanted, sf_threads.count, __ATOMIC_RELEASE);
+	for (;;) {
+		uint32_t have = __atomic_load_n(&parked, __ATOMIC_ACQUIRE);
+
+		if (have >= wanted || now >= end)
+			return;
+		sf_futex_wait(&parked, have, now + STOP_SLICE_NS);
+		now = sf_clock_ns(CLOCK_MONOTONIC);
+		if (__atomic_load_n(&parked, __ATOMIC_ACQUIRE) == have)
+			__atomic_store_n(&wanted, count_willing(),
+					 __ATOMIC_RELEASE);
+	}
+}
+
+void sf_threads_stop(void)
+{
+	int dir =
+		sf_open(AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY, 0);
+	int pid = sf_getpid();
+	int self = sf_gettid();
+
+	sf_threads.total = 0;
+	sf_threads.count = 0;
+	parked = 0;
+	wanted = ~0U;
+	if (dir < 0)
+		return;
+	sf_handle(PARK_SIGNAL, on_park_signal);
+	/* Threads start threads until they are stopped: list until none is new.
+	 * Past the table's end all are new each time: once must do. */
+	while (stop_listed(dir, pid, self) > 0) {
+		wait_for_parked();
+		if (sf_threads.total > SF_THREADS_MAX)
+			break;
+	}
+	sf_close(dir);
+	sf_threads.captured = __atomic_load_n(&parked, __ATOMIC_ACQUIRE);
+}

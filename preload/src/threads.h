@@ -1,0 +1,36 @@
+/* The other threads: stopped where they are, with their registers kept.
+ *
+ * A stopped thread waits in a signal handler with every signal blocked.  No
+ * thread is ever resumed: the process dies next.
+ */
+#ifndef SF_THREADS_H
+#define SF_THREADS_H
+
+#include "arch.h"
+
+#define SF_THREADS_MAX 1024
+
+struct sf_thread {
+	int tid;
+	uint32_t parked;	   /* set last */
+	const struct ucontext *uc; /* where it was interrupted */
+	uint64_t tls_base;
+};
+
+struct sf_threads {
+	uint32_t total; /* threads seen besides the crashing one */
+	uint32_t count; /* entries below, at most SF_THREADS_MAX */
+	uint32_t captured;
+	struct sf_thread entry[SF_THREADS_MAX];
+};
+
+extern struct sf_threads sf_threads;
+
+/* Stops every thread but the caller, within a bounded time; those that block
+ * all signals are left out. */
+void sf_threads_stop(void);
+
+/* Stops the calling thread, which came here by itself (it crashed too). */
+void sf_threads_park(const struct ucontext *uc);
+
+#endif

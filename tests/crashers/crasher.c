@@ -1,0 +1,459 @@
+/* One program, one argument for each way to die.
+ *
+ *	crasher WAY [THREADS]
+ *
+ * Each way has a function of its own name, so that a test can ask whether the
+ * stack shows it.  `crasher list` prints the ways.
+ */
+#define _GNU_SOURCE
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NOINLINE __attribute__((noinline, noclone))
+
+static int threads = 4;
+static volatile int sink;
+static volatile uintptr_t zero; /* unknown to the optimizer */
+
+/* Faults. */
+
+static NOINLINE void null_read(void)
+{
+	sink = *(volatile int *)zero;
+}
+
+static NOINLINE void null_write(void)
+{
+	*(volatile int *)zero = 1;
+}
+
+static NOINLINE void wild(void)
+{
+	sink = *(volatile int *)(zero + 0x0000123456789abcUL);
+}
+
+static NOINLINE void non_canonical(void)
+{
+	sink = *(volatile int *)(zero + 0xdead00000000beefUL);
+}
+
+static NOINLINE void call_null(void)
+{
+	((void (*)(void))zero)();
+	sink = 1;
+}
+
+static NOINLINE void exec_data(void)
+{
+	static volatile unsigned char data[16] = {0xc3};
+
+	((void (*)(void))(uintptr_t)data)();
+	sink = 1;
+}
+
+static NOINLINE void ro_write(void)
+{
+	*(volatile char *)(uintptr_t) "read-only" = 'R';
+}
+
+static NOINLINE void bus(void)
+{
+	int fd = memfd_create("crasher", 0);
+	volatile char *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+
+	sink = page[100];
+}
+
+static NOINLINE void ill(void)
+{
+	__asm__ volatile("ud2");
+}
+
+static NOINLINE void div0(void)
+{
+	sink = sink / (int)zero;
+}
+
+static NOINLINE void int3(void)
+{
+	__asm__ volatile("int3");
+	sink = 1;
+}
+
+/* Signals a process sends itself. */
+
+static NOINLINE void abort_call(void)
+{
+	abort();
+}
+
+static NOINLINE void assert_false(void)
+{
+	assert(zero == 1);
+}
+
+static NOINLINE void kill_self(void)
+{
+	kill(getpid(), SIGSEGV);
+}
+
+static NOINLINE void raise_segv(void)
+{
+	raise(SIGSEGV);
+}
+
+static NOINLINE void raise_abrt(void)
+{
+	raise(SIGABRT);
+}
+
+static NOINLINE void seccomp_trap(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_acct, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(filter) / sizeof(*filter), filter};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+	syscall(SYS_acct, NULL);
+}
+
+/* Stack overflow. */
+
+static NOINLINE int recurse(int depth)
+{
+	volatile char frame[256];
+
+	frame[0] = (char)depth;
+	sink = recurse(depth + 1) + frame[0];
+	return sink;
+}
+
+static NOINLINE void overflow_main(void)
+{
+	recurse(0);
+}
+
+static void *recurse_in_thread(void *unused)
+{
+	(void)unused;
+	recurse(0);
+	return NULL;
+}
+
+static void start(pthread_t *ret, const pthread_attr_t *attr,
+		  void *(*routine)(void *), void *argument)
+{
+	int error = pthread_create(ret, attr, routine, argument);
+
+	if (error) {
+		fprintf(stderr, "crasher: pthread_create: %s\n",
+			strerror(error));
+		exit(100);
+	}
+}
+
+static NOINLINE void overflow_thread(void)
+{
+	pthread_t thread;
+
+	start(&thread, NULL, recurse_in_thread, NULL);
+	pthread_join(thread, NULL);
+}
+
+static NOINLINE void overflow_small_thread(void)
+{
+	pthread_t thread;
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 65536);
+	start(&thread, &attr, recurse_in_thread, NULL);
+	pthread_join(thread, NULL);
+}
+
+static NOINLINE void overflow_supplied_stack(void)
+{
+	const size_t bytes = 1 << 20;
+	char *stack = mmap(NULL, bytes + 4096, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t thread;
+	pthread_attr_t attr;
+
+	mprotect(stack + 4096, bytes, PROT_READ | PROT_WRITE);
+	pthread_attr_init(&attr);
+	pthread_attr_setstack(&attr, stack + 4096, bytes);
+	start(&thread, &attr, recurse_in_thread, NULL);
+	pthread_join(thread, NULL);
+}
+
+/* Threads. */
+
+static pthread_barrier_t barrier;
+
+static NOINLINE void wait_here(void)
+{
+	for (;;)
+		pause();
+}
+
+static void *wait_in_thread(void *unused)
+{
+	(void)unused;
+	pthread_barrier_wait(&barrier);
+	wait_here();
+	return NULL;
+}
+
+static void *crash_in_thread(void *unused)
+{
+	(void)unused;
+	pthread_barrier_wait(&barrier);
+	null_read();
+	return NULL;
+}
+
+static void *wait_masked(void *unused)
+{
+	sigset_t all;
+
+	(void)unused;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	/* Past libc, which keeps some signals for itself. */
+	uint64_t bits = ~0ULL;
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &bits, NULL, sizeof(bits));
+	pthread_barrier_wait(&barrier);
+	wait_here();
+	return NULL;
+}
+
+static void *exit_in_thread(void *unused)
+{
+	struct timespec pause_ = {0, 2000000};
+
+	(void)unused;
+	pthread_barrier_wait(&barrier);
+	nanosleep(&pause_, NULL);
+	_exit(0);
+}
+
+static void *spin_in_thread(void *unused)
+{
+	(void)unused;
+	pthread_barrier_wait(&barrier);
+	for (;;)
+		sink++;
+	return NULL;
+}
+
+/* Starts `threads` of them and returns when all are at work. */
+static void start_all(void *(*routine)(void *))
+{
+	pthread_attr_t attr;
+
+	pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1);
+	pthread_attr_init(&attr);
+	for (int i = 0; i < threads; i++) {
+		pthread_t thread;
+
+		start(&thread, &attr, routine, NULL);
+	}
+	pthread_barrier_wait(&barrier);
+}
+
+static NOINLINE void thread_segv(void)
+{
+	threads = 1;
+	start_all(crash_in_thread);
+	wait_here();
+}
+
+static NOINLINE void with_threads(void)
+{
+	start_all(wait_in_thread);
+	/* Let them reach wait_here(). */
+	nanosleep(&(struct timespec){0, 20000000}, NULL);
+	null_read();
+}
+
+static NOINLINE void with_spinning(void)
+{
+	start_all(spin_in_thread);
+	null_read();
+}
+
+static NOINLINE void with_masked(void)
+{
+	start_all(wait_masked);
+	null_read();
+}
+
+static NOINLINE void all_crash(void)
+{
+	start_all(crash_in_thread);
+	wait_here();
+}
+
+static NOINLINE void exit_during_hold(void)
+{
+	threads = 1;
+	start_all(exit_in_thread);
+	null_read();
+}
+
+static void *end_in_thread(void *unused)
+{
+	pthread_exit(unused);
+}
+
+static NOINLINE void threads_that_end(void)
+{
+	for (int i = 0; i < threads; i++) {
+		pthread_t thread;
+
+		start(&thread, NULL, end_in_thread, NULL);
+		pthread_join(thread, NULL);
+	}
+	exit(0);
+}
+
+/* What is no crash, or not ours. */
+
+static void own_handler(int sig)
+{
+	_exit(sig == SIGSEGV ? 42 : 43);
+}
+
+static NOINLINE void handled(void)
+{
+	signal(SIGSEGV, own_handler);
+	null_read();
+}
+
+static NOINLINE void ignored(void)
+{
+	signal(SIGABRT, SIG_IGN);
+	raise(SIGABRT);
+	exit(3);
+}
+
+static void on_term(int sig)
+{
+	(void)sig;
+	_exit(7);
+}
+
+static NOINLINE void term_during_hold(void)
+{
+	signal(SIGTERM, on_term);
+	null_read();
+}
+
+static NOINLINE void forked_child(void)
+{
+	pid_t child = fork();
+	int status = 0;
+
+	if (child == 0)
+		null_read();
+	waitpid(child, &status, 0);
+	exit(WIFSIGNALED(status) ? WTERMSIG(status) : 100);
+}
+
+/* The child of a vfork crashes, then its parent does: two reports. */
+static NOINLINE void vforked_child(void)
+{
+	pid_t child = vfork();
+
+	if (child == 0)
+		null_read();
+	waitpid(child, NULL, 0);
+	null_write();
+}
+
+static NOINLINE void exit_normal(void)
+{
+	exit(0);
+}
+
+#define ALL_WAYS(X)                                                            \
+	X(null_read)                                                           \
+	X(null_write)                                                          \
+	X(wild)                                                                \
+	X(non_canonical)                                                       \
+	X(call_null)                                                           \
+	X(exec_data)                                                           \
+	X(ro_write)                                                            \
+	X(bus)                                                                 \
+	X(ill)                                                                 \
+	X(div0)                                                                \
+	X(int3)                                                                \
+	X(abort_call)                                                          \
+	X(assert_false)                                                        \
+	X(kill_self)                                                           \
+	X(raise_segv)                                                          \
+	X(raise_abrt)                                                          \
+	X(seccomp_trap)                                                        \
+	X(overflow_main)                                                       \
+	X(overflow_thread)                                                     \
+	X(overflow_small_thread)                                               \
+	X(overflow_supplied_stack)                                             \
+	X(thread_segv)                                                         \
+	X(with_threads)                                                        \
+	X(with_spinning)                                                       \
+	X(with_masked)                                                         \
+	X(all_crash)                                                           \
+	X(exit_during_hold)                                                    \
+	X(threads_that_end)                                                    \
+	X(handled)                                                             \
+	X(ignored)                                                             \
+	X(term_during_hold)                                                    \
+	X(forked_child)                                                        \
+	X(vforked_child)                                                       \
+	X(exit_normal)
+
+static const struct {
+	const char *name;
+	void (*die)(void);
+} ways[] = {
+#define WAY(name) {#name, name},
+	ALL_WAYS(WAY)
+#undef WAY
+};
+
+int main(int argc, char **argv)
+{
+	const char *way = argc > 1 ? argv[1] : "list";
+
+	if (argc > 2)
+		threads = atoi(argv[2]);
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		if (strcmp(way, ways[i].name) == 0)
+			ways[i].die();
+		else if (strcmp(way, "list") == 0)
+			puts(ways[i].name);
+	}
+	return strcmp(way, "list") == 0 ? 0 : 99; /* survived, or unknown */
+}
