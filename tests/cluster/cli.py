@@ -1,4 +1,4 @@
-"""The command line of `tests/cluster/cluster`."""
+"""The command lines of `tests/cluster/cluster` and `tests/cluster/images`."""
 
 import argparse
 import subprocess
@@ -6,14 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster.lifecycle import Cluster, build_binaries
+from tests.cluster import imaging
+from tests.cluster.lifecycle import Cluster, build_binaries, remove
 from tests.cluster.shell import ClusterError, need_root
 
 DEFAULT_NAME = "stillframe-test"
 
 
 def main() -> int:
-    """Runs one subcommand; returns the exit status."""
+    """Runs one subcommand of `tests/cluster/cluster`; returns the exit status."""
     arguments = _parser().parse_args()
     try:
         status: int = arguments.run(arguments)
@@ -21,6 +22,19 @@ def main() -> int:
         print(f"cluster: {error}", file=sys.stderr)
         return 1
     return status
+
+
+def images() -> int:
+    """Runs `tests/cluster/images`; prints what it made and returns the exit status."""
+    parser = argparse.ArgumentParser(prog="images", description="The project's container images.")
+    parser.add_argument("verb", choices=("context", "build"))
+    make = {"context": imaging.python_context, "build": imaging.project_images}
+    try:
+        print(make[parser.parse_args().verb]())
+    except ClusterError as error:
+        print(f"images: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     inside.add_argument("node", help="index or name")
     inside.add_argument("command", nargs=argparse.REMAINDER)
     inside.set_defaults(run=_exec)
+
+    load = commands.add_parser("import", parents=[where], help="import image archives")
+    load.add_argument("archive", nargs="+", type=Path, help="OCI or docker archive")
+    load.set_defaults(run=_import)
+
+    ours = commands.add_parser("images", parents=[where], help="build and import our images")
+    ours.set_defaults(run=_images)
 
     for verb, text in (("stop", "kill a daemon of a node for good"), ("start", "undo stop")):
         daemon = commands.add_parser(verb, parents=[where], help=text)
@@ -78,13 +99,30 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _down(arguments: argparse.Namespace) -> int:
     need_root()
-    Cluster.find(arguments.name, arguments.state).down(arguments.purge)
+    if not remove(arguments.name, arguments.state, arguments.purge):
+        print(f"# {arguments.name}: is not up")
     return 0
 
 
 def _exec(arguments: argparse.Namespace) -> int:
     enter = Cluster.find(arguments.name, arguments.state).node(arguments.node).enter()
     return subprocess.run([*enter, *arguments.command], check=False).returncode
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    cluster = Cluster.find(arguments.name, arguments.state)
+    for archive in arguments.archive:
+        cluster.import_images(archive)
+    return 0
+
+
+def _images(arguments: argparse.Namespace) -> int:
+    before = time.monotonic()
+    archive = imaging.project_images()
+    built = time.monotonic()
+    Cluster.find(arguments.name, arguments.state).update_images(archive)
+    print(f"# built in {built - before:.1f} s, imported in {time.monotonic() - built:.1f} s")
+    return 0
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
@@ -99,8 +137,10 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    print(Cluster.find(arguments.name, arguments.state).status(build_binaries()), end="")
-    return 0
+    kubeconfig = Cluster.find(arguments.name, arguments.state).layout.kubeconfig
+    kubectl = [build_binaries() / "kubectl", f"--kubeconfig={kubeconfig}"]
+    wide = ["--all-namespaces", "--output=wide"]
+    return subprocess.run([*kubectl, "get", "nodes,pods", *wide], check=False).returncode
 
 
 def _bin(arguments: argparse.Namespace) -> int:

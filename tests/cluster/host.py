@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.cluster.layout import Layout, Node
-from tests.cluster.shell import ClusterError, run
+from tests.cluster.shell import run
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
@@ -29,12 +29,6 @@ def connect(layout: Layout, node: Node, pid: int) -> None:
     run("ip", "route", *route)
 
 
-def remove_network(layout: Layout) -> None:
-    """Removes the bridge, and with it its routes; a veth goes with its node's network namespace."""
-    if _link_exists(layout.bridge):
-        run("ip", "link", "delete", layout.bridge)
-
-
 def make_cgroups(layout: Layout, node: Node) -> list[Path]:
     """Makes the node's cgroup in every hierarchy and returns them."""
     cgroups = []
@@ -49,16 +43,20 @@ def make_cgroups(layout: Layout, node: Node) -> list[Path]:
     return cgroups
 
 
-def remove_cgroups(layout: Layout) -> bool:
-    """Removes the cluster's cgroups; false while one still holds a dying process."""
-    gone = True
+def remove(layout: Layout, nodes: Iterable[Node]) -> bool:
+    """Removes what it can, once the nodes are dead; false while the kernel still ends something.
+
+    A veth goes with its node's network namespace, routes go with the bridge, and a cgroup can be
+    removed when its last process has been reaped.
+    """
     for hierarchy in _hierarchies():
-        top = hierarchy / layout.cgroup
-        for directory, _, _ in os.walk(top, topdown=False):
+        for directory, _, _ in os.walk(hierarchy / layout.cgroup, topdown=False):
             with contextlib.suppress(OSError):
                 Path(directory).rmdir()
-        gone = gone and not top.exists()
-    return gone
+    if _link_exists(layout.bridge):
+        run("ip", "link", "delete", layout.bridge)
+    cgroups = any((hierarchy / layout.cgroup).exists() for hierarchy in _hierarchies())
+    return not cgroups and not any(_link_exists(node.veth) for node in nodes)
 
 
 def _hierarchies() -> Iterator[Path]:
@@ -85,9 +83,3 @@ def _hand_down(parent: Path, child: Path) -> None:
 
 def _link_exists(name: str) -> bool:
     return (Path("/sys/class/net") / name).exists()
-
-
-def check_kernel() -> None:
-    """Says at once, and not by a daemon's log, that this host's cgroups cannot carry a node."""
-    if not any(_hierarchies()):
-        raise ClusterError(f"no cgroup hierarchy is mounted below {CGROUP_ROOT}")

@@ -120,6 +120,11 @@ class Layout:
     def kubeconfig(self) -> Path:
         return self.run / "admin.kubeconfig"
 
+    def peers(self, of: Node) -> list[Node]:
+        """Every other node that the cluster has, or may get later."""
+        nodes = [self.node(index) for index in range(1, MAX_NODES + 1)]
+        return [node for node in nodes if node != of]
+
     def node(self, index: int) -> Node:
         """Node ``index``, whether it exists or not."""
         name = f"{self.name}-node-{index}"

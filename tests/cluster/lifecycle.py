@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.cluster import host
+from tests.cluster import host, imaging
 from tests.cluster.layout import HERE, MAX_NODES, NETS, Layout, cache_root
 from tests.cluster.node import RunningNode
 from tests.cluster.pki import CLIENT, SERVER, Authority
-from tests.cluster.shell import ClusterError, need_root, run, wait_for
+from tests.cluster.shell import ClusterError, need_root, run, run_together, wait_for
 
 CLIENTS = {
     "admin": "/O=system:masters/CN=admin",
@@ -26,6 +26,19 @@ CLIENTS = {
     "kube-scheduler": "/CN=system:kube-scheduler",
 }
 """Every user with a kubeconfig of its own, and who the API server takes it for."""
+
+IMPORT = ("ctr", "--namespace=k8s.io", "images", "import", "-")
+
+
+def remove(name: str, state: Path | None, purge: bool) -> bool:
+    """Takes the cluster down, with its image stores if ``purge``; false if it was not up."""
+    directory = _state(name, state)
+    up = _saved(directory) is not None
+    if up:
+        Cluster.find(name, state).down()
+    if purge:
+        shutil.rmtree(directory, ignore_errors=True)
+    return up
 
 
 def build_binaries() -> Path:
@@ -96,15 +109,15 @@ class Cluster:
         raise ClusterError(f"no node {which!r}; there are: {names}")
 
     def up(self, count: int) -> bool:
-        """Brings ``count`` nodes up and Ready; false when that was so already."""
+        """Brings ``count`` nodes up and Ready to run pods; false when that was so already."""
         if not 1 <= count <= MAX_NODES:
             raise ClusterError(f"--nodes {count}: use 1 to {MAX_NODES}")
-        with _lock(self.layout.state / "lock"):
+        with _lock(self._lock_file):
             wanted = [self.layout.node(index) for index in range(1, count + 1)]
             nodes = [RunningNode(self.layout, node) for node in wanted]
             if all(node.alive() for node in nodes) and self._answers():
                 return False
-            binaries = build_binaries()
+            binaries, images = build_binaries(), imaging.cluster_images()
             if not self.layout.kubeconfig.exists():
                 self._make_pki()
             for node in nodes:
@@ -115,26 +128,49 @@ class Cluster:
             for node in nodes:
                 node.api_ready()
             self._wait_ready(nodes, binaries)
+            self.update_images(images)
             return True
 
-    def down(self, purge: bool = False) -> None:
-        """Removes the cluster from the host; ``purge`` removes its image stores as well."""
-        for node in self.nodes():
-            node.kill()
-        host.remove_network(self.layout)
-        wait_for(
-            lambda: host.remove_cgroups(self.layout),
-            f"the processes in cgroup {self.layout.cgroup} to end",
-            seconds=20,
-            log=self.layout.node(1).log("init"),
-        )
-        shutil.rmtree(self.layout.state if purge else self.layout.run)
+    def down(self) -> None:
+        """Removes everything but the image stores; the host is as it was before."""
+        with _lock(self._lock_file):
+            nodes = self.nodes()
+            for node in nodes:
+                node.kill()
+            wait_for(
+                lambda: host.remove(self.layout, [node.node for node in nodes]),
+                f"the processes of cgroup {self.layout.cgroup} and their interfaces to go",
+                seconds=20,
+                log=self.layout.node(1).log("init"),
+            )
+            shutil.rmtree(self.layout.run)
 
-    def status(self, binaries: Path) -> str:
-        """Nodes and pods as kubectl shows them, and which daemon of which node is not running."""
-        kubectl = (binaries / "kubectl", f"--kubeconfig={self.layout.kubeconfig}")
-        nodes = run(*kubectl, "get", "nodes", "--output=wide")
-        return nodes + run(*kubectl, "get", "pods", "--all-namespaces", "--output=wide")
+    def import_images(self, archive: Path) -> None:
+        """Imports an OCI or docker-archive on all nodes at once."""
+        self._import(archive, self.nodes())
+
+    def update_images(self, archive: Path) -> None:
+        """Imports an archive of `imaging` on the nodes whose store got another one last."""
+        # FAMILY.HASH.tar: the note is the family's, since an older archive moves the tags back.
+        notes = {
+            node: node.node.store / f"{archive.name.partition('.')[0]}.imported"
+            for node in self.nodes()
+        }
+        outdated = [
+            node
+            for node, note in notes.items()
+            if not note.exists() or note.read_text() != archive.name
+        ]
+        self._import(archive, outdated)
+        for node in outdated:
+            notes[node].write_text(archive.name)
+
+    def _import(self, archive: Path, nodes: list[RunningNode]) -> None:
+        run_together([[*node.enter(), *IMPORT] for node in nodes], stdin=archive)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.layout.state.with_name(f"{self.layout.state.name}.lock")
 
     def _answers(self) -> bool:
         if not self.layout.kubeconfig.exists():

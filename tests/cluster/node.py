@@ -39,6 +39,7 @@ class RunningNode:
             "NODE": self.node.name,
             "NODE_IP": str(self.node.ip),
             "HOST_IP": str(self.layout.host_ip),
+            "PEERS": " ".join(f"{peer.pods}={peer.ip}" for peer in self.layout.peers(self.node)),
             "STATE": str(self.layout.run),
             "IMAGES": str(self.node.store / "containerd"),
             "BINARIES": str(binaries),
