@@ -9,5 +9,5 @@ analysis (what the evidence means).
 One module per stage: `handover` (names, locks), `identity` (whose file),
 `copying` (our own durable copy), `modules` (the mapped files), `pipeline` (the
 sentence that uses them all).  `refusals` lists every reason to say no;
-`kernel` holds the system calls Python lacks.
+`leftovers` cleans up, `kernel` holds the system calls Python lacks.
 """

@@ -2,21 +2,43 @@
 
 Flows in: a snapshot directory and a name.  Flows out: a `Capture`.  Called by
 the agent's workers and by ``stillframe run``; blocking, one call per thread.
+
+The release comes as soon as nothing more needs the process alive: looking into
+the copy and making it durable come after it.
 """
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from stillframe.capture.handover import SnapshotDirectory, SnapshotName
-from stillframe.capture.identity import Holder
-from stillframe.capture.modules import OpenModule
+from stillframe.capture.copying import Staged, stage
+from stillframe.capture.handover import (
+    OpenSnapshot,
+    SnapshotDirectory,
+    SnapshotName,
+    Stage,
+    claim,
+    discard,
+    open_snapshot,
+    release,
+)
+from stillframe.capture.identity import Holder, attest
+from stillframe.capture.kernel import file_facts
+from stillframe.capture.modules import OpenModule, OpenModules, open_modules
+from stillframe.capture.refusals import NoHolderError, Refusal, refused
+from stillframe.corefile import CoreFile, CrashNote
+from stillframe.errors import InvalidInputError, TemporaryError
 
 Clock = Callable[[], int]
 """``CLOCK_MONOTONIC`` in nanoseconds."""
+POLL_FIRST: Final = 0.0002
+POLL_MOST: Final = 0.005
+"""Seconds between two looks for ``.core``; the library polls us at the same pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +80,13 @@ class Capture:
     """False for the leftover of a process that was killed while it wrote."""
     held_millis: int | None
     """From the crash to our release, in ms; None without a holder or a readable note."""
+    note: CrashNote | None
+    """What the library wrote about the crash; the pod's word, never the kernel's."""
     deleted: bool
     """Whether the original could be unlinked."""
     soft_errors: tuple[str, ...]
+    """What could not be had, and where note and kernel disagree."""
+    _resources: ExitStack
 
     @property
     def attested(self) -> bool:
@@ -69,7 +95,7 @@ class Capture:
 
     def close(self) -> None:
         """Wait for the process's death, then close every descriptor."""
-        raise NotImplementedError
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -83,12 +109,15 @@ class Capture:
         self.close()
 
 
+DEFAULT_LIMITS: Final = CaptureLimits()
+
+
 def capture(
     directory: SnapshotDirectory,
     name: SnapshotName,
     destination: Path,
     *,
-    limits: CaptureLimits = CaptureLimits(),  # noqa: B008 -- frozen
+    limits: CaptureLimits = DEFAULT_LIMITS,
     clock: Clock = time.monotonic_ns,
 ) -> Capture:
     """Take one snapshot and let its process go.
@@ -99,6 +128,179 @@ def capture(
 
     Raises `FileNotFoundError` when the snapshot is gone (somebody else took
     it), `InvalidInputError` (a `Refusal`; the process, if any, goes on by
-    itself because our claim ends), `TemporaryError` (our disk).
+    itself because our claim ends), `TemporaryError` (our disk, or a file that
+    nobody holds and somebody writes).
     """
-    raise NotImplementedError
+    with ExitStack() as resources:
+        snapshot = resources.enter_context(_open(directory, name, limits))
+        claim(snapshot.fd)
+        holder = _attest(snapshot, limits)
+        if holder is not None:
+            resources.callback(holder.close)
+        name = _wait_complete(directory, snapshot, holder, limits, clock)
+        staged = _stage(snapshot, destination, limits, resources)
+        modules = _open_modules(holder, limits)
+        resources.callback(modules.close)
+        release(snapshot.fd)
+        released_ns = clock()
+        if holder is not None:
+            # Runs first when the capture is closed: byte 2 outlives the process.
+            resources.callback(holder.wait_dead, limits.death_timeout)
+
+        complete = name.stage is Stage.CORE
+        core = _inspect(staged, complete=complete)
+        held_millis = _held_millis(core.note, snapshot.fd, released_ns) if holder else None
+        copied = staged.commit()
+        return Capture(
+            id=name.id,
+            path=destination,
+            bytes=copied.bytes,
+            sha256=copied.sha256,
+            holder=holder,
+            modules=modules.modules,
+            complete=complete,
+            held_millis=held_millis,
+            note=core.note,
+            deleted=discard(directory.fd, name),
+            soft_errors=(*modules.soft_errors, *core.problems, *disagreements(core.note, holder)),
+            _resources=resources.pop_all(),
+        )
+
+
+def disagreements(note: CrashNote | None, holder: Holder | None) -> tuple[str, ...]:
+    """Where the note contradicts the kernel; the kernel is right, the pod may lie."""
+    if note is None or holder is None:
+        return ()
+    said_and_so = {
+        "pid": (note.fields.pid, holder.pids[-1]),
+        "start time": (note.fields.start_ticks, holder.start_ticks),
+        "pid namespace": (note.fields.pid_ns, holder.pid_ns),
+    }
+    return tuple(
+        f"the note says {what} {said}, the kernel {so}"
+        for what, (said, so) in said_and_so.items()
+        if said != so
+    )
+
+
+def _open(directory: SnapshotDirectory, name: SnapshotName, limits: CaptureLimits) -> OpenSnapshot:
+    try:
+        return open_snapshot(directory.fd, name, max_bytes=limits.max_bytes)
+    except FileNotFoundError:
+        complete = SnapshotName(name.id, Stage.CORE)
+        return open_snapshot(directory.fd, complete, max_bytes=limits.max_bytes)
+
+
+def _attest(snapshot: OpenSnapshot, limits: CaptureLimits) -> Holder | None:
+    """The process of a snapshot; None when nobody held it on two looks.
+
+    One look is not enough: between two of its renames, or while another
+    thread closes descriptors, a living process can look dead.
+    """
+    try:
+        return attest(snapshot.fd)
+    except NoHolderError:
+        before = os.fstat(snapshot.fd)
+        time.sleep(limits.second_look)
+    try:
+        return attest(snapshot.fd)
+    except NoHolderError:
+        after = os.fstat(snapshot.fd)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise TemporaryError("nobody holds the snapshot, but somebody writes it", delay=0.1)
+    return None
+
+
+def _wait_complete(
+    directory: SnapshotDirectory,
+    snapshot: OpenSnapshot,
+    holder: Holder | None,
+    limits: CaptureLimits,
+    clock: Clock,
+) -> SnapshotName:
+    """The name under which the claimed file is complete, or where its writer left it."""
+    part = SnapshotName(snapshot.name.id, Stage.PART)
+    core = SnapshotName(snapshot.name.id, Stage.CORE)
+    deadline = clock() + int(limits.complete_timeout * 1e9)
+    pause = POLL_FIRST
+    while not _leads_to(directory, core, snapshot):
+        dead = holder is None or holder.wait_dead(pause)
+        if _leads_to(directory, core, snapshot):
+            break
+        if not _leads_to(directory, part, snapshot):
+            # Renamed since the look above, or taken away.
+            if _leads_to(directory, core, snapshot):
+                break
+            raise refused(Refusal.REPLACED, f"{part.file} is not the file that was claimed")
+        if dead:
+            return part
+        if clock() > deadline:
+            raise refused(
+                Refusal.NEVER_COMPLETE,
+                f"{part.file} was not complete after {limits.complete_timeout} s",
+            )
+        pause = min(pause * 2, POLL_MOST)
+    return core
+
+
+def _leads_to(directory: SnapshotDirectory, name: SnapshotName, snapshot: OpenSnapshot) -> bool:
+    try:
+        found = os.stat(name.file, dir_fd=directory.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, snapshot.stat)
+
+
+def _stage(
+    snapshot: OpenSnapshot, destination: Path, limits: CaptureLimits, resources: ExitStack
+) -> Staged:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    directory_fd = os.open(destination.parent, flags)
+    resources.callback(os.close, directory_fd)
+    return stage(snapshot.fd, directory_fd, destination.name, max_bytes=limits.max_bytes)
+
+
+def _open_modules(holder: Holder | None, limits: CaptureLimits) -> OpenModules:
+    if holder is None:
+        return OpenModules((), ())
+    try:
+        return open_modules(
+            holder, max_modules=limits.max_modules, max_bytes=limits.max_module_bytes
+        )
+    except OSError as error:
+        return OpenModules((), (f"cannot read the modules of process {holder.pid}: {error}",))
+
+
+def _inspect(staged: Staged, *, complete: bool) -> CoreFile:
+    """Whether our copy is a core, whole if its writer said so; abandons it if not."""
+    try:
+        core = CoreFile.from_bytes(os.pread(staged.fd, staged.bytes, 0))
+        if complete and core.truncated:
+            raise refused(Refusal.TRUNCATED, "; ".join(core.problems))
+        if not core.threads:
+            raise refused(Refusal.TRUNCATED, "ends before the first thread's registers")
+    except InvalidInputError as error:
+        staged.abandon()
+        reason = _CORE_REFUSALS.get(error.reason, Refusal.NOT_CORE)
+        raise refused(reason, str(error)) from error
+    return core
+
+
+_CORE_REFUSALS: Final = {
+    "NotElf": Refusal.NOT_ELF,
+    "TruncatedHeaders": Refusal.TRUNCATED,
+    Refusal.TRUNCATED.value: Refusal.TRUNCATED,
+}
+
+
+def _held_millis(note: CrashNote | None, fd: int, released_ns: int) -> int | None:
+    """From the crash, as the note says, to the release; None when that cannot be true.
+
+    The process cannot have been held for longer than its file exists, give or
+    take a second for the writing thread's start.
+    """
+    if note is None:
+        return None
+    held_ns = released_ns - note.fields.crash_monotonic_ns
+    age_ns = time.time_ns() - file_facts(fd).birth_ns
+    return held_ns // 1_000_000 if 0 <= held_ns <= age_ns + 1_000_000_000 else None

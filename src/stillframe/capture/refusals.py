@@ -38,7 +38,8 @@ class Refusal(StrEnum):
     REPLACED = "Replaced"
     """The name leads to another file than the one that was claimed."""
     NOT_ELF = "NotElf"
-    """Not the head of a 64-bit ELF core with a vendor note."""
+    NOT_CORE = "NotCore"
+    """An ELF file, but no core that we can read."""
     TRUNCATED = "Truncated"
     """Ends before what its headers promise, although its writer called it complete."""
 
