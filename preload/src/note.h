@@ -30,14 +30,14 @@ enum sf_note_format {
 
 /* sf_note.flags: a bit is set when the statement is true of this snapshot. */
 enum sf_flag {
-	SF_FLAG_TRUNCATED = 1 << 0,	   /* a size cap cut stacks or modules */
-	SF_FLAG_THREADS_MISSED = 1 << 1,   /* some threads did not park in time */
-	SF_FLAG_RERAISED = 1 << 2,	   /* a handler re-raised the original */
-	SF_FLAG_LOW_MEMORY = 1 << 3,	   /* shrunk: head-room unknown or small */
-	SF_FLAG_STACK_OVERFLOW = 1 << 4,   /* sp was outside the thread's stack */
-	SF_FLAG_INIT_PROCESS = 1 << 5,	   /* pid 1 of its pid namespace */
-	SF_FLAG_FD_TABLE_SHARED = 1 << 6,  /* close_range(UNSHARE) was refused */
-	SF_FLAG_REGISTERS_ONLY = 1 << 7,   /* no memory could be written */
+	SF_FLAG_TRUNCATED = 1 << 0,	 /* a size cap cut stacks or modules */
+	SF_FLAG_THREADS_MISSED = 1 << 1, /* some threads did not park in time */
+	SF_FLAG_RERAISED = 1 << 2,	 /* a handler re-raised the original */
+	SF_FLAG_LOW_MEMORY = 1 << 3, /* shrunk: head-room unknown or small */
+	SF_FLAG_STACK_OVERFLOW = 1 << 4, /* sp was outside the thread's stack */
+	SF_FLAG_INIT_PROCESS = 1 << 5,	 /* pid 1 of its pid namespace */
+	SF_FLAG_FD_TABLE_SHARED = 1 << 6, /* close_range(UNSHARE) was refused */
+	SF_FLAG_REGISTERS_ONLY = 1 << 7,  /* no memory could be written */
 };
 
 /* Why the library stopped holding the process; written last, in place. */
@@ -77,14 +77,14 @@ struct sf_note {
 	sf_u64 mnt_ns;	    /* 0 when it could not be read */
 	sf_u64 user_ns;
 
-	sf_u64 crash_realtime_ns;      /* CLOCK_REALTIME at handler entry */
-	sf_u64 crash_monotonic_ns;     /* CLOCK_MONOTONIC at handler entry */
-	sf_u64 snapshot_monotonic_ns;  /* CLOCK_MONOTONIC, snapshot complete */
-	sf_u64 release_monotonic_ns;   /* CLOCK_MONOTONIC, hold over; 0 before */
+	sf_u64 crash_realtime_ns;     /* CLOCK_REALTIME at handler entry */
+	sf_u64 crash_monotonic_ns;    /* CLOCK_MONOTONIC at handler entry */
+	sf_u64 snapshot_monotonic_ns; /* CLOCK_MONOTONIC, snapshot complete */
+	sf_u64 release_monotonic_ns;  /* CLOCK_MONOTONIC, hold over; 0 before */
 
-	sf_s32 signal; /* the outermost original fault */
-	sf_s32 code;   /* si_code */
-	sf_u64 address; /* si_addr; 0 where the signal has none */
+	sf_s32 signal;	   /* the outermost original fault */
+	sf_s32 code;	   /* si_code */
+	sf_u64 address;	   /* si_addr; 0 where the signal has none */
 	sf_s32 sender_pid; /* si_pid for si_code <= 0, else 0 */
 	sf_u32 sender_uid;
 
@@ -96,6 +96,7 @@ struct sf_note {
 	sf_u32 reserved;   /* 0 */
 };
 
-_Static_assert(sizeof(struct sf_note) == 160, "the note's layout is a contract");
+_Static_assert(sizeof(struct sf_note) == 160,
+	       "the note's layout is a contract");
 
 #endif

@@ -22,6 +22,8 @@ struct sf_threads sf_threads;
 
 /* Threads parked with a record; a futex word. */
 static uint32_t parked;
+/* Threads on their way into `parked`. */
+static uint32_t arriving;
 /* Parked threads the stopping thread waits for; 0 until it has counted. */
 static uint32_t wanted;
 
@@ -40,6 +42,7 @@ static void record(struct sf_thread *thread, const struct ucontext *uc)
 	thread->uc = uc;
 	thread->tls_base = sf_tls_base();
 	__atomic_store_n(&thread->parked, 1, __ATOMIC_RELEASE);
+	__atomic_sub_fetch(&arriving, 1, __ATOMIC_RELEASE);
 	if (__atomic_add_fetch(&parked, 1, __ATOMIC_ACQ_REL) >=
 	    __atomic_load_n(&wanted, __ATOMIC_ACQUIRE))
 		sf_futex_wake_all(&parked);
@@ -53,6 +56,7 @@ void sf_threads_park(const struct ucontext *uc)
 	int tid = sf_gettid();
 	struct sf_thread *thread = NULL;
 
+	__atomic_add_fetch(&arriving, 1, __ATOMIC_RELEASE);
 	while (sf_clock_ns(CLOCK_MONOTONIC) < end) {
 		uint64_t retry = sf_clock_ns(CLOCK_MONOTONIC) + SF_NSEC_MS;
 
@@ -112,7 +116,8 @@ static uint32_t stop_listed(int dir, int pid, int self)
 	return fresh;
 }
 
-/* False for a thread that blocks the signal, is a zombie or is gone. */
+/* False for a thread that is gone, a zombie, or has the signal pending behind
+ * its mask; one that blocks it and has it no more is in our handler. */
 static bool will_park(int tid)
 {
 	static char status[4096];
@@ -124,10 +129,13 @@ static bool will_park(int tid)
 		return false;
 
 	const char *state = sf_field(status, "State:");
+	const char *pending = sf_field(status, "SigPnd:");
 	const char *blocked = sf_field(status, "SigBlk:");
 
-	return state && *state != 'Z' && *state != 'X' && blocked &&
-	       !(sf_number(&blocked, 16) & (1ULL << (PARK_SIGNAL - 1)));
+	if (!state || *state == 'Z' || *state == 'X' || !pending || !blocked)
+		return false;
+	return !(sf_number(&pending, 16) & sf_number(&blocked, 16) &
+		 (1ULL << (PARK_SIGNAL - 1)));
 }
 
 static uint32_t count_willing(void)
@@ -157,7 +165,8 @@ static void wait_for_parked(void)
 			return;
 		sf_futex_wait(&parked, have, now + STOP_SLICE_NS);
 		now = sf_clock_ns(CLOCK_MONOTONIC);
-		if (__atomic_load_n(&parked, __ATOMIC_ACQUIRE) == have)
+		if (__atomic_load_n(&parked, __ATOMIC_ACQUIRE) == have &&
+		    __atomic_load_n(&arriving, __ATOMIC_ACQUIRE) == 0)
 			__atomic_store_n(&wanted, count_willing(),
 					 __ATOMIC_RELEASE);
 	}

@@ -7,12 +7,15 @@
  */
 #define _GNU_SOURCE
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -211,6 +214,7 @@ static NOINLINE void overflow_supplied_stack(void)
 /* Threads. */
 
 static pthread_barrier_t barrier;
+static atomic_int working; /* threads past the barrier */
 
 static NOINLINE void wait_here(void)
 {
@@ -222,6 +226,7 @@ static void *wait_in_thread(void *unused)
 {
 	(void)unused;
 	pthread_barrier_wait(&barrier);
+	working++;
 	wait_here();
 	return NULL;
 }
@@ -263,6 +268,7 @@ static void *spin_in_thread(void *unused)
 {
 	(void)unused;
 	pthread_barrier_wait(&barrier);
+	working++;
 	for (;;)
 		sink++;
 	return NULL;
@@ -283,6 +289,40 @@ static void start_all(void *(*routine)(void *))
 	pthread_barrier_wait(&barrier);
 }
 
+static void until_all_work(void)
+{
+	while (working < threads)
+		sched_yield();
+}
+
+static void until_asleep(const char *tid)
+{
+	char path[64];
+	char line[512] = "";
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/stat", tid);
+	while (!strstr(line, ") S")) {
+		FILE *stat = fopen(path, "r");
+
+		if (!stat || !fgets(line, sizeof(line), stat))
+			exit(100);
+		fclose(stat);
+	}
+}
+
+/* All threads but this one are in a system call. */
+static void until_all_sleep(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+
+	until_all_work();
+	while (tasks && (task = readdir(tasks)))
+		if (task->d_name[0] != '.' && atoi(task->d_name) != getpid())
+			until_asleep(task->d_name);
+	closedir(tasks);
+}
+
 static NOINLINE void thread_segv(void)
 {
 	threads = 1;
@@ -293,14 +333,14 @@ static NOINLINE void thread_segv(void)
 static NOINLINE void with_threads(void)
 {
 	start_all(wait_in_thread);
-	/* Let them reach wait_here(). */
-	nanosleep(&(struct timespec){0, 20000000}, NULL);
+	until_all_sleep();
 	null_read();
 }
 
 static NOINLINE void with_spinning(void)
 {
 	start_all(spin_in_thread);
+	until_all_work();
 	null_read();
 }
 

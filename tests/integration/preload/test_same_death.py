@@ -1,0 +1,145 @@
+"""A dying process dies the same death.
+
+- every way to die × libc × (pid 1 of a pid namespace or not): the status with the library
+  equals the status without it, and a snapshot is there exactly when it died by a signal of ours
+- nobody else ends a process that is being held
+- what is no crash leaves no trace
+"""
+
+import signal
+import time
+
+import pytest
+
+from tests.integration.preload.conftest import Stage
+from tests.integration.preload.stand_in import StandIn
+
+LIBCS = ("glibc", "glibc-nopie", "musl")
+
+ONE_REPORT = (
+    "null_read null_write wild non_canonical call_null exec_data ro_write bus ill div0 int3 "
+    "abort_call assert_false seccomp_trap overflow_main overflow_thread overflow_small_thread "
+    "overflow_supplied_stack thread_segv with_threads with_spinning with_masked all_crash "
+    "exit_during_hold forked_child"
+).split()
+SELF_SENT = "kill_self raise_segv raise_abrt".split()
+"""Crashes, but for an init process: the kernel ignores them there."""
+NO_REPORT = "handled ignored exit_normal threads_that_end".split()
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+@pytest.mark.parametrize("way", [*ONE_REPORT, *SELF_SENT])
+def test_status_of_a_process_is_the_same(stage: Stage, libc: str, way: str) -> None:
+    natively = stage.run(libc, way, library=False)
+    captured = stage.run(libc, way)
+
+    assert captured.status == natively.status
+    assert captured.stderr == natively.stderr
+    assert len(captured.snapshots) == 1
+    assert stage.leftovers() == []
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+@pytest.mark.parametrize("way", ONE_REPORT)
+def test_status_of_an_init_process_is_the_same(stage: Stage, libc: str, way: str) -> None:
+    natively = stage.run(libc, way, library=False, init=True)
+    captured = stage.run(libc, way, init=True)
+
+    assert captured.status == natively.status
+    assert len(captured.snapshots) == 1
+    assert stage.leftovers() == []
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+@pytest.mark.parametrize("way", SELF_SENT)
+def test_signal_an_init_process_ignores_is_no_crash(stage: Stage, libc: str, way: str) -> None:
+    natively = stage.run(libc, way, library=False, init=True)
+    captured = stage.run(libc, way, init=True)
+
+    assert natively.status == 99, "the crasher's word for having survived"
+    assert captured.status == natively.status
+    assert captured.snapshots == []
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+@pytest.mark.parametrize("way", NO_REPORT)
+@pytest.mark.parametrize("init", [False, True])
+def test_what_is_no_crash_leaves_no_trace(stage: Stage, libc: str, way: str, init: bool) -> None:
+    natively = stage.run(libc, way, library=False, init=init)
+    captured = stage.run(libc, way, init=init)
+
+    assert captured.status == natively.status
+    assert captured.stderr == natively.stderr
+    assert list(stage.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+def test_vfork_child_does_not_poison_its_parent(stage: Stage, libc: str) -> None:
+    captured = stage.run(libc, "vforked_child")
+
+    assert captured.status == -signal.SIGSEGV
+    assert len({snapshot.note["pid"] for snapshot in captured.snapshots}) == 2
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+def test_threads_that_crash_at_once_make_one_report(stage: Stage, libc: str) -> None:
+    for _ in range(20):
+        captured = stage.run(libc, "all_crash", "16")
+
+        assert captured.status == -signal.SIGSEGV
+        assert captured.snapshot.note["threads_captured"] == 17
+        assert stage.leftovers() == []
+        stage.clear()
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+@pytest.mark.parametrize("init", [False, True])
+def test_exit_in_another_thread_waits_for_the_death(
+    stage: Stage, libc: str, init: bool
+) -> None:
+    """The other thread calls ``_exit(0)`` 2 ms after the crash; the hold lasts 100 ms."""
+    with StandIn(stage.directory) as agent:
+        process = stage.start(libc, "exit_during_hold", init=init)
+        claim = agent.claim(agent.wait_for(".core"))
+        time.sleep(0.1)  # the hold under test
+        agent.finish(claim)
+        captured = stage.finish(process)
+
+    assert captured.status == -signal.SIGSEGV
+    assert captured.snapshot.release == "DONE"
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+def test_sigterm_during_the_hold_does_not_change_the_death(stage: Stage, libc: str) -> None:
+    with StandIn(stage.directory) as agent:
+        process = stage.start(libc, "term_during_hold")
+        claim = agent.claim(agent.wait_for(".core"))
+        process.send_signal(signal.SIGTERM)
+        agent.finish(claim)
+        captured = stage.finish(process)
+
+    assert captured.status == -signal.SIGSEGV
+
+
+@pytest.mark.parametrize("libc", LIBCS)
+def test_sigkill_ends_the_hold(stage: Stage, libc: str) -> None:
+    with StandIn(stage.directory) as agent:
+        process = stage.start(libc, "null_read")
+        agent.claim(agent.wait_for(".core"))
+        process.kill()
+        captured = stage.finish(process)
+
+    assert captured.status == -signal.SIGKILL
+    assert captured.snapshot.release == "PENDING"
+
+
+def test_signals_can_be_chosen(stage: Stage) -> None:
+    assert stage.run("glibc", "div0", SIGNALS="SEGV,ABRT").snapshots == []
+    assert len(stage.run("glibc", "null_read", SIGNALS="SEGV,ABRT").snapshots) == 1
+
+
+def test_disabled_library_does_nothing(stage: Stage) -> None:
+    captured = stage.run("glibc", "overflow_thread", DISABLED="1")
+
+    assert captured.status == -signal.SIGSEGV
+    assert captured.snapshots == []
