@@ -1,0 +1,180 @@
+"""Stage 7: put the answers of all stages together.  Pure: values in, one Analysis out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from stillframe.corefile import CoreFile, Flag, Involvement, Release
+from stillframe.corefile import Note as RawNote
+
+from .cause import Cause, explain
+from .escape import LINE, LONG, escape
+from .fault import Fault
+from .fingerprint import fingerprint
+from .images import Image, Images
+from .model import MAX_MODULES, MAX_THREADS, Analysis, Frame, Module, Note, Process, Signal, Thread
+from .signals import code_name, signal_name
+from .trust import TrustedFrame
+from .wording import message, stack_lines, top_frame
+
+
+class Evidence(NamedTuple):
+    """What the earlier stages found."""
+
+    core: CoreFile
+    images: Images
+    fault: Fault | None
+    """``None`` for a core without a thread."""
+    stacks: Mapping[int, "Stack"]
+    """By index into ``core.threads``; a thread that could not be unwound is missing."""
+    abort_message: str = ""
+    soft_errors: Sequence[str] = ()
+
+
+class Stack(NamedTuple):
+    """A thread's frames as the earlier stages found them."""
+
+    frames: list[TrustedFrame]
+    head: int
+    """So many are the innermost ones; the rest are the oldest."""
+    total: int
+
+
+def assemble(evidence: Evidence) -> Analysis:
+    """The analysis."""
+    core, images, fault, stacks, abort_message, soft_errors = evidence
+    threads = [_thread(core, index, stacks, images) for index in _indices(core)]
+    crashed = threads[0].frames[: threads[0].frames_head] if threads else []
+    signal, process = _signal(core, fault), _process(core)
+    cause = explain(fault, crashed, escape(abort_message)) if fault else Cause("not known", "")
+    return Analysis(
+        signal=signal,
+        process=process,
+        threads=threads,
+        threads_total=len(core.threads),
+        cause=escape(cause.sentence, LINE),
+        message=message(signal, process, cause, crashed),
+        instruction=fault.instruction.text if fault and fault.instruction else "",
+        top_frame=top_frame(crashed),
+        stack=stack_lines(crashed),
+        fingerprint=fingerprint(crashed),
+        involvement=_involvement(core),
+        modules=[_module(image) for image in images.all[:MAX_MODULES]],
+        note=_note(core),
+        soft_errors=[escape(error) for error in [*core.problems, *soft_errors]][:64],
+    )
+
+
+def _indices(core: CoreFile) -> range:
+    return range(min(len(core.threads), MAX_THREADS))
+
+
+def _thread(core: CoreFile, index: int, stacks: Mapping[int, Stack], images: Images) -> Thread:
+    thread = core.threads[index]
+    stack = stacks.get(index, Stack([], 0, 0))
+    return Thread(
+        tid=thread.tid,
+        name=escape(thread.name or "", LINE),
+        crashed=index == 0,
+        frames=[_frame(frame, images) for frame in stack.frames],
+        frames_total=stack.total,
+        frames_head=stack.head,
+        registers=thread.registers if index == 0 else {},
+    )
+
+
+def _frame(frame: TrustedFrame, images: Images) -> Frame:
+    raw = frame.raw
+    image = images.at(raw.pc)
+    return Frame(
+        pc=raw.pc,
+        trust=frame.trust,
+        function=escape(raw.function, LONG),
+        module=escape(image.path, LONG) if image else "",
+        offset=raw.pc - image.bias if image else None,
+        file=escape(raw.file, LONG),
+        line=raw.line,
+        inline=raw.inline,
+    )
+
+
+def _module(image: Image) -> Module:
+    return Module(
+        path=escape(image.path, LONG),
+        start=image.start,
+        end=image.end,
+        build_id=image.build_id.hex() if image.build_id else "",
+        status=image.status,
+    )
+
+
+def _signal(core: CoreFile, fault: Fault | None) -> Signal:
+    number, code = (fault.signal, fault.code) if fault else (0, 0)
+    if fault is None and core.signal:
+        number, code = core.signal.signal, core.signal.code
+    return Signal(
+        number=number,
+        name=signal_name(number),
+        code=code,
+        code_name=code_name(number, code),
+        address=fault.address if fault else None,
+        sender_pid=fault.sender_pid if fault else None,
+    )
+
+
+def _process(core: CoreFile) -> Process:
+    pid = core.process.pid if core.process else 0
+    note = core.note.fields if core.note else None
+    return Process(
+        pid=pid or (note.pid if note else 0),
+        tid=core.threads[0].tid if core.threads else 0,
+        comm=escape(core.process.comm, LINE) if core.process else "",
+        init_process=bool(note and note.flags & Flag.INIT_PROCESS),
+    )
+
+
+def _involvement(
+    core: CoreFile,
+) -> Literal["none", "frame", "handler", "interposer", "unknown"]:
+    if core.note is None:
+        return "unknown"
+    match core.note.fields.involvement:
+        case Involvement.NONE:
+            return "none"
+        case Involvement.FRAME:
+            return "frame"
+        case Involvement.HANDLER:
+            return "handler"
+        case Involvement.INTERPOSER:
+            return "interposer"
+        case _:
+            return "unknown"
+
+
+def _note(core: CoreFile) -> Note | None:
+    if core.note is None:
+        return None
+    raw: RawNote = core.note.fields
+    return Note(
+        id=raw.id.hex(),
+        library=f"{raw.library >> 16}.{raw.library >> 8 & 0xFF}.{raw.library & 0xFF}",
+        flags=[str(flag.name).lower() for flag in Flag if raw.flags & flag],
+        release=_release(raw.release),
+        crash_realtime_ns=raw.crash_realtime_ns,
+        crash_monotonic_ns=raw.crash_monotonic_ns,
+        snapshot_monotonic_ns=raw.snapshot_monotonic_ns,
+        release_monotonic_ns=raw.release_monotonic_ns,
+        start_ticks=raw.start_ticks,
+        pid_ns=raw.pid_ns,
+        uid=raw.uid,
+        gid=raw.gid,
+        threads=raw.threads,
+        threads_captured=raw.threads_captured,
+        annotations={escape(k): escape(v) for k, v in core.note.annotations.items()},
+    )
+
+
+def _release(value: int) -> str:
+    try:
+        return Release(value).name.lower()
+    except ValueError:
+        return f"unknown ({value})"

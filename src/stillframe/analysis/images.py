@@ -1,0 +1,141 @@
+"""Stage 1: which ELF files were mapped where, and which of the given files they are.
+
+In: the core's mappings and first pages, the files given.  Out: one
+:class:`Image` per mapped ELF file, in order of address.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from stillframe.corefile import CoreFile, MappedFile
+from stillframe.corefile.elf import PT_LOAD, Buffer, build_id, parse_header
+from stillframe.errors import InvalidInputError
+
+AT_SYSINFO_EHDR = 33
+ET_EXEC = 2
+PAGE = 4096
+"""The alignment assumed for load addresses; larger pages only make it finer."""
+
+Status = Literal["matched", "unverified", "mismatch", "missing"]
+
+
+class GivenFile(NamedTuple):
+    """A file handed in for analysis; its fd stays the caller's."""
+
+    path: str
+    fd: int
+    data: Buffer
+    build_id: bytes | None
+
+
+class Image(NamedTuple):
+    """A mapped ELF file: addresses in the process, ``[start, end)``."""
+
+    path: str
+    start: int
+    end: int
+    bias: int
+    """Address in the process minus address in the file's own program headers."""
+    build_id: bytes | None
+    status: Status
+    file: GivenFile | None
+    """The file of the same path, unless it is another build."""
+
+
+class Images:
+    """All images of a process."""
+
+    def __init__(self, images: Sequence[Image], given: Sequence[GivenFile]) -> None:
+        self.all = tuple(images)
+        self.given = tuple(given)
+        self._starts = [image.start for image in images]
+
+    def at(self, address: int) -> Image | None:
+        """The image that covers an address."""
+        index = bisect_right(self._starts, address) - 1
+        if index >= 0 and address < self.all[index].end:
+            return self.all[index]
+        return None
+
+    def candidates(self, image: Image) -> list[GivenFile]:
+        """Files to try for an image: its own, then others of its build ID (debug files)."""
+        own = [image.file] if image.file else []
+        if image.build_id is None:
+            return own
+        same = (f for f in self.given if f.build_id == image.build_id and f is not image.file)
+        return [*own, *same]
+
+
+def find_images(core: CoreFile, given: Sequence[GivenFile]) -> Images:
+    """The ELF images among the core's mapped files."""
+    by_path = {file.path: file for file in given}
+    groups = _groups(core.files)
+    found = [*(_image(core, group, by_path) for group in groups), _vdso(core)]
+    images = sorted((image for image in found if image), key=lambda image: image.start)
+    return Images(images, given)
+
+
+def _groups(files: Sequence[MappedFile]) -> list[list[MappedFile]]:
+    """Neighbours that map the same file; offset 0 starts the file anew."""
+    groups: list[list[MappedFile]] = [[files[0]]] if files else []
+    for previous, file in pairwise(files):
+        if file.path == previous.path and file.offset != 0:
+            groups[-1].append(file)
+        else:
+            groups.append([file])
+    return groups
+
+
+def _image(core: CoreFile, group: list[MappedFile], given: Mapping[str, GivenFile]) -> Image | None:
+    first, last = group[0], group[-1]
+    page = core.read(first.start, PAGE) if first.offset == 0 else b""
+    file = given.get(first.path)
+    head = page or (file.data[:PAGE] if file else b"")
+    bias = _bias(head, first.start)
+    if bias is None:
+        return None
+    wanted = _build_id(page)
+    status = _status(wanted, file)
+    known = wanted or (file.build_id if file else None)
+    usable = file if status in ("matched", "unverified") else None
+    return Image(first.path, first.start, last.end, bias, known, status, usable)
+
+
+def _vdso(core: CoreFile) -> Image | None:
+    """The kernel's own library: mapped without a file, at AT_SYSINFO_EHDR."""
+    start = core.auxv.get(AT_SYSINFO_EHDR, 0)
+    segment = core.segment_at(start)
+    page = core.read(start, PAGE) if segment and segment.vaddr == start else b""
+    bias = _bias(page, start)
+    if segment is None or bias is None:
+        return None
+    return Image("[vdso]", start, segment.end, bias, _build_id(page), "missing", None)
+
+
+def _status(wanted: bytes | None, file: GivenFile | None) -> Status:
+    if file is None:
+        return "missing"
+    if wanted is None or file.build_id is None:
+        return "unverified"
+    return "matched" if file.build_id == wanted else "mismatch"
+
+
+def _bias(head: bytes, start: int) -> int | None:
+    """The load bias by the ELF header; ``None`` if the file is no ELF file."""
+    try:
+        header = parse_header(head)
+    except InvalidInputError:
+        return None
+    if header.type == ET_EXEC:
+        return 0
+    loads = (s.vaddr for s in header.segments if s.type == PT_LOAD)
+    return start - next(loads, 0) // PAGE * PAGE
+
+
+def _build_id(page: bytes) -> bytes | None:
+    try:
+        return build_id(page)
+    except InvalidInputError:
+        return None

@@ -1,0 +1,43 @@
+"""The contract between :mod:`.runner` and its child :mod:`.__main__`.
+
+The job comes as JSON on standard input; answers go as JSON, one per line, to
+standard output, each better than the one before.  An exit status other than 0
+comes with a sentence on standard error.
+"""
+
+import msgspec
+
+EXIT_NO_SANDBOX = 69
+"""The sandbox could not be set up: nothing was read.  EX_UNAVAILABLE."""
+EXIT_NOT_A_CORE = 65
+"""The core is not one; standard error has reason and message.  EX_DATAERR."""
+EXIT_FAILED = 70
+"""The analysis raised; the answers written before hold.  EX_SOFTWARE."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one analysis may use."""
+
+    wall_seconds: float = 30.0
+    """Then the child is killed; what it answered so far holds."""
+    cpu_seconds: int = 20
+    address_space: int = 2 << 30
+    """Bytes of virtual memory, mapped files included: a binary with 1 GiB of DWARF fits."""
+    open_files: int = 1024
+    output_bytes: int = 32 << 20
+    """Of both answers; the largest possible answer is about half."""
+
+
+class JobModule(msgspec.Struct, frozen=True):
+    """A file given: its path in the process, and its fd in the child."""
+
+    path: str
+    fd: int
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One analysis."""
+
+    core_fd: int
+    modules: list[JobModule]
+    limits: Limits

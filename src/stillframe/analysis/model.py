@@ -1,0 +1,146 @@
+"""What an analysis says: data and bounds, no behaviour.
+
+Everything was computed by a process that read hostile bytes, so the bounds are
+checked when its answer is decoded: no string holds a control character or is
+longer than said here.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Line = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Long = Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Trust = Literal["context", "cfi", "frame_pointer", "scan"]
+"""How a frame was found, best first: from the thread's registers; by call frame
+information; by following frame pointers; by looking for return addresses."""
+
+MAX_STACK_LINES = 64
+MAX_FRAMES_CRASHED = 128
+MAX_FRAMES_OTHER = 32
+MAX_THREADS = 512
+MAX_MODULES = 1024
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Frozen, keyword-only."""
+
+
+class Signal(_Value, frozen=True, kw_only=True):
+    """What ended the process; ``number`` 0 and ``name`` empty for a live snapshot."""
+
+    number: int
+    name: Line
+    """Such as ``SIGSEGV``."""
+    code: int
+    code_name: Line
+    """Such as ``SEGV_MAPERR``; the number as text where it has no name."""
+    address: int | None = None
+    """Fault address, ``None`` for signals that have none."""
+    sender_pid: int | None = None
+    """Who sent it, as the process saw pids; ``None`` when the kernel did."""
+
+
+class Process(_Value, frozen=True, kw_only=True):
+    """Who crashed; ids as the process itself saw them, claimed by the core."""
+
+    pid: int
+    tid: int
+    """The crashing thread."""
+    comm: Line
+    init_process: bool
+    """PID 1 of its pid namespace."""
+
+
+class Note(_Value, frozen=True, kw_only=True):
+    """The vendor note in words.  Times in nanoseconds of the clock named; 0 = not known."""
+
+    id: Line
+    library: Line
+    """Version of the preload library."""
+    flags: list[Line]
+    release: Line
+    """Why the hold ended, as the library knew when the file was copied."""
+    crash_realtime_ns: int
+    crash_monotonic_ns: int
+    snapshot_monotonic_ns: int
+    release_monotonic_ns: int
+    start_ticks: int
+    pid_ns: int
+    uid: int
+    gid: int
+    threads: int
+    threads_captured: int
+    annotations: dict[Long, Long]
+
+
+class Frame(_Value, frozen=True, kw_only=True):
+    """One frame, innermost first; an inline frame shares ``pc`` with its caller."""
+
+    pc: int
+    trust: Trust
+    function: Long = ""
+    module: Long = ""
+    """Path of the mapped file, as the process saw it."""
+    offset: int | None = None
+    """``pc`` as an address inside the module (what addr2line takes)."""
+    file: Long = ""
+    line: int = 0
+    inline: bool = False
+
+
+class Thread(_Value, frozen=True, kw_only=True):
+    """One thread."""
+
+    tid: int
+    name: Line = ""
+    crashed: bool = False
+    frames: Annotated[list[Frame], Meta(max_length=2 * MAX_FRAMES_CRASHED)] = []
+    frames_total: int = 0
+    """Frames found; more than ``frames`` holds when the middle was left out."""
+    frames_head: int = 0
+    """So many of ``frames`` are the innermost; what follows are the oldest."""
+    registers: dict[Line, int] = {}
+    """Of the crashing thread only."""
+
+
+class Module(_Value, frozen=True, kw_only=True):
+    """One mapped ELF file."""
+
+    path: Long
+    start: int
+    end: int
+    build_id: Line = ""
+    """Hexadecimal; empty when neither core nor file told it."""
+    status: Literal["matched", "unverified", "mismatch", "missing"] = "missing"
+    """``matched``: the file given has the build ID of the core; ``unverified``: one of
+    the two has none; ``mismatch``: it has another and was not used; ``missing``:
+    no file was given."""
+
+
+class Analysis(_Value, frozen=True, kw_only=True):
+    """Everything worth knowing about one core."""
+
+    signal: Signal
+    process: Process
+    threads: Annotated[list[Thread], Meta(max_length=MAX_THREADS)]
+    """The crashing thread first."""
+    threads_total: int
+    cause: Line
+    """Why it died, in a few words."""
+    message: Long
+    """Why it died, and what to do next."""
+    instruction: Line = ""
+    """The instruction the crashing thread was at, disassembled; empty when not known."""
+    top_frame: Line
+    """``function (file.c:42)`` of the innermost frame that is not noise."""
+    stack: Annotated[list[Line], Meta(max_length=MAX_STACK_LINES)]
+    fingerprint: Line
+    """``v1:<hex>``; see :mod:`stillframe.analysis.fingerprint`."""
+    involvement: Literal["none", "frame", "handler", "interposer", "unknown"]
+    """Whether our own library is on the crashing stack."""
+    modules: Annotated[list[Module], Meta(max_length=MAX_MODULES)]
+    note: Note | None = None
+    soft_errors: Annotated[list[Long], Meta(max_length=64)] = []
+    """What could not be found out, and why."""

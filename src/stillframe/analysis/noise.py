@@ -1,0 +1,63 @@
+"""Which frames say nothing about the bug: how a process dies, copies and starts.
+
+Used to choose the top frame and for the fingerprint; the stack itself always
+shows every frame.
+"""
+
+import re
+from collections.abc import Sequence
+
+from .escape import base_name
+from .model import Frame
+
+_DYING = re.compile(
+    r"(__GI_|__pthread_|__|_)*(raise|gsignal|abort|kill|tgkill|tkill|pthread_kill\w*|sigqueue"
+    r"|kill_implementation|kill_internal|raise_internal|abort_msg|libc_message\w*|libc_fatal"
+    r"|assert_fail\w*|assert|assert_perror_fail|assert_rtn|fortify_fail|chk_fail|stack_chk_fail\w*"
+    r"|malloc_printerr|malloc_assert|restore_rt|kernel_rt_sigreturn|syscall|syscall_cp\w*"
+    r"|verbose_terminate_handler|terminate|cxa_throw|cxa_rethrow|Unwind_RaiseException|Unwind_Resume"
+    r"|rust_start_panic|rust_panic\w*|panic_abort|panic_fmt|unreachable_fail)"
+)
+_COPYING = re.compile(
+    r"_*(GI_)?(mem(cpy|move|set|cmp|chr|rchr|mem|pcpy|ccpy|rawchr|cmpeq)|wmem\w+"
+    r"|str(n?(cpy|cat|cmp|len|dup|casecmp)|r?chr|chrnul|str|casestr|spn|cspn|pbrk|p?n?cpy)"
+    r"|stpn?cpy|wcs\w+|bcopy|bzero|bcmp)(_\w+)?"
+)
+_STARTING = re.compile(
+    r"_*(start|libc_start_\w+|libc_start_main|start_thread|pthread_start|clone3?|thread_start)"
+)
+_OUR_LIBRARY = "libstillframe.so"
+
+
+def is_noise(frame: Frame) -> bool:
+    """Whether a frame above the real one says nothing about the bug."""
+    name = frame.function
+    if base_name(frame.module) == _OUR_LIBRARY:
+        return True
+    rust = name.startswith(("core::panicking::", "std::panicking::", "std::terminate"))
+    return rust or any(p.fullmatch(name) for p in (_DYING, _COPYING))
+
+
+def is_start(frame: Frame) -> bool:
+    """Whether a frame only starts a process or a thread."""
+    return _STARTING.fullmatch(frame.function) is not None
+
+
+def significant(frames: Sequence[Frame]) -> list[Frame]:
+    """The frames that tell the bug: without leading noise and without start-up.
+
+    When everything is noise all frames are returned: something must tell.
+    Unnamed frames of libc between noise go with it (a stripped libc names only
+    what it exports).
+    """
+    first = 0
+    for index, frame in enumerate(frames):
+        if is_noise(frame):
+            first = index + 1
+        elif frame.function or base_name(frame.module) not in _LIBC:
+            break
+    kept = [frame for frame in frames[first:] if not is_start(frame)]
+    return kept or list(frames)
+
+
+_LIBC = frozenset({"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1", "libc.so"})

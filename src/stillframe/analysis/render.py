@@ -1,0 +1,135 @@
+"""The report for people: ``report.txt`` and what ``stillframe run`` prints.
+
+Like Android's tombstones and ``coredumpctl info``: what happened first, then the
+crashing stack, then everything else, each only where there is something to say.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from .escape import escape
+from .model import Analysis, Frame, Module, Thread
+from .wording import frame_name
+
+_OTHER_FRAMES = 12
+_OTHER_THREADS = 32
+_REGISTERS_PER_LINE = 4
+_LABEL = 13
+
+
+def render_text(analysis: Analysis, extra: Mapping[str, str] | None = None) -> str:
+    """The report, ending in a newline.
+
+    ``extra`` holds more lines for the head, label to value in the order to
+    print, such as ``{"Pod": "shop/cart-7d9f", "Held": "12 ms"}``.
+    """
+    return "\n".join(_lines(analysis, extra or {})) + "\n"
+
+
+def _lines(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
+    yield from _head(analysis, extra)
+    for thread in analysis.threads[:1]:
+        yield from _thread(thread, len(thread.frames))
+        yield from _registers(thread)
+    yield from _others(analysis)
+    yield from _modules(analysis.modules)
+    if analysis.soft_errors:
+        yield ""
+        yield "Not found out:"
+        for error in analysis.soft_errors:
+            yield f"  {escape(error)}"
+
+
+def _head(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
+    signal, process, note = analysis.signal, analysis.process, analysis.note
+    yield escape(f"{process.comm or 'process'}: {analysis.cause}")
+    yield ""
+    init = ", PID 1 of its namespace" if process.init_process else ""
+    yield _field("Process", f"{process.comm} (pid {process.pid}{init})")
+    if signal.number:
+        at = "" if signal.address is None else f", address 0x{signal.address:x}"
+        yield _field("Signal", f"{signal.name} ({signal.number}), {signal.code_name}{at}")
+    yield _field("Cause", analysis.cause)
+    if analysis.top_frame:
+        yield _field("Top frame", analysis.top_frame)
+    if analysis.instruction:
+        yield _field("Instruction", analysis.instruction)
+    if note and note.crash_realtime_ns:
+        moment = datetime.fromtimestamp(note.crash_realtime_ns / 1e9 % (1 << 33), UTC)
+        yield _field("Time", f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC")
+    if note and note.release_monotonic_ns > note.crash_monotonic_ns > 0:
+        held = (note.release_monotonic_ns - note.crash_monotonic_ns) / 1e6
+        yield _field("Held", f"{held:.1f} ms ({note.release})")
+    for label, value in extra.items():
+        yield _field(label, value)
+    yield _field("Fingerprint", analysis.fingerprint)
+    if note and note.flags:
+        yield _field("Snapshot", ", ".join(flag.replace("_", " ") for flag in note.flags))
+    if analysis.involvement not in ("none", "unknown"):
+        yield _field("Stillframe", f"our own library is involved: {analysis.involvement}")
+    for key, value in note.annotations.items() if note else ():
+        yield _field("Annotation", f"{key}={value}")
+    yield ""
+    yield escape(analysis.message, 2048)
+
+
+def _thread(thread: Thread, limit: int) -> Iterator[str]:
+    yield ""
+    crashed = " (crashed)" if thread.crashed else ""
+    name = f' "{thread.name}"' if thread.name else ""
+    yield escape(f"Thread {thread.tid}{name}{crashed}:")
+    if not thread.frames:
+        yield "  no frames"
+    for number, frame in enumerate(thread.frames[:limit]):
+        left_out = thread.frames_total - len(thread.frames)
+        if left_out > 0 and number == thread.frames_head:
+            yield f"  ... {left_out} frames left out ..."
+        index = number if number < thread.frames_head else number + left_out
+        yield from _frame(index, frame)
+    if len(thread.frames) > limit:
+        yield f"  ... {thread.frames_total - limit} more frames"
+
+
+def _frame(index: int, frame: Frame) -> Iterator[str]:
+    marks = ["inlined"] if frame.inline else []
+    marks += [] if frame.trust in ("context", "cfi") else [frame.trust.replace("_", " ")]
+    suffix = f"  [{', '.join(marks)}]" if marks else ""
+    yield f"  #{index:<3} {escape(frame_name(frame))}{suffix}"
+    if frame.file:
+        where = f"{frame.module}+0x{frame.offset:x}" if frame.offset is not None else ""
+        yield escape(f"         {frame.file}:{frame.line}  {where}".rstrip())
+
+
+def _registers(thread: Thread) -> Iterator[str]:
+    if not thread.registers:
+        return
+    yield ""
+    yield "Registers:"
+    cells = [f"{name:>8} {value:016x}" for name, value in thread.registers.items()]
+    for start in range(0, len(cells), _REGISTERS_PER_LINE):
+        yield escape("  " + "  ".join(cells[start : start + _REGISTERS_PER_LINE]))
+
+
+def _others(analysis: Analysis) -> Iterator[str]:
+    others = analysis.threads[1:]
+    for thread in others[:_OTHER_THREADS]:
+        yield from _thread(thread, _OTHER_FRAMES)
+    left_out = analysis.threads_total - 1 - len(others[:_OTHER_THREADS])
+    if left_out > 0:
+        yield ""
+        yield f"... {left_out} more threads"
+
+
+def _modules(modules: list[Module]) -> Iterator[str]:
+    if not modules:
+        return
+    yield ""
+    yield "Modules:"
+    for module in modules:
+        build_id = module.build_id or "no build ID"
+        status = "" if module.status == "matched" else f"  [{module.status}]"
+        yield escape(f"  {module.start:012x}-{module.end:012x} {module.path}  {build_id}{status}")
+
+
+def _field(label: str, value: str) -> str:
+    return escape(f"{label + ':':<{_LABEL}}{value}")

@@ -1,0 +1,154 @@
+"""Run one analysis in a sandboxed child and read what it says.
+
+The child is executed afresh (nothing of the caller's memory, locks or fds goes
+with it but the files of the job) and is trusted with nothing: its answer is
+bounded in size and time and checked against :mod:`.model`.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import msgspec
+
+from stillframe.errors import PermanentError
+
+from .escape import escape
+from .job import EXIT_NO_SANDBOX, EXIT_NOT_A_CORE, Job, JobModule, Limits
+from .model import Analysis
+from .signals import signal_name
+
+_CHUNK = 64 << 10
+_STDERR_BYTES = 4 << 10
+_KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+
+
+class AnalysisError(PermanentError):
+    """Nothing could be learned of this core; the core itself stays the evidence."""
+
+
+def analyze(
+    core_fd: int, modules: Sequence[tuple[str, int]] = (), *, limits: Limits | None = None
+) -> Analysis:
+    """Analyze a core by the files its process had mapped.
+
+    ``core_fd`` and the fds of ``modules`` (path as the process saw it, fd) are
+    open for reading and stay the caller's; files given beyond the mapped ones
+    are tried by build ID, so debug files may simply be added.  Blocks for up to
+    ``limits.wall_seconds``.
+
+    When the child dies half-way the result is what it found until then, with a
+    soft error.  Raises :class:`AnalysisError` when it found nothing: the file is
+    no core, or the sandbox cannot be set up.
+    """
+    limits = limits or Limits()
+    job = Job(core_fd, [JobModule(path, fd) for path, fd in modules], limits)
+    ended = _run(job)
+    answers = [line for line in ended.output.split(b"\n")[:-1] if line]
+    if answers:
+        analysis = _decode(answers[-1])
+        if ended.problem:
+            errors = [*analysis.soft_errors, escape(f"analysis incomplete: {ended.problem}")]
+            analysis = msgspec.structs.replace(analysis, soft_errors=errors[-64:])
+        return analysis
+    if ended.status == EXIT_NO_SANDBOX:
+        raise AnalysisError(f"the sandbox cannot be set up: {ended.problem}")
+    if ended.status == EXIT_NOT_A_CORE:
+        raise AnalysisError(f"not a readable core: {ended.problem}")
+    if "libseccomp" in ended.problem:
+        raise AnalysisError("libseccomp is missing", "Install it: apt install libseccomp2")
+    raise AnalysisError(f"the analysis failed: {ended.problem}")
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    """How the child ended; ``problem`` is empty after success."""
+
+    output: bytes
+    status: int
+    problem: str
+
+
+def _run(job: Job) -> _Ended:
+    environment = {key: os.environ[key] for key in _KEPT_ENVIRONMENT if key in os.environ}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",  # drgn's worker threads could not start in the sandbox
+        "DRGN_DISABLE_PLUGINS": "*",
+    }
+    fds = [job.core_fd, *(module.fd for module in job.modules)]
+    command = [sys.executable, "-s", "-P", "-m", "stillframe.analysis"]
+    pipe = subprocess.PIPE
+    with (
+        _job_file(job) as stdin,
+        subprocess.Popen(
+            command, stdin=stdin, stdout=pipe, stderr=pipe, pass_fds=fds, env=environment, cwd="/"
+        ) as child,
+    ):
+        try:
+            output, errors, problem = _collect(child, job.limits)
+            if not problem:
+                child.wait()
+        finally:
+            child.kill()
+            status = child.wait()
+    return _Ended(output, status, problem or _reason(status, errors))
+
+
+def _job_file(job: Job) -> BinaryIO:
+    """The job in an anonymous file: unlike a pipe it cannot block either side."""
+    file = os.fdopen(os.memfd_create("stillframe-job"), "w+b")
+    file.write(msgspec.json.encode(job))
+    file.seek(0)
+    return file
+
+
+def _collect(child: "subprocess.Popen[bytes]", limits: Limits) -> tuple[bytes, bytes, str]:
+    """Standard output and error until both end, and what cut them short."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    output, errors = bytearray(), bytearray()
+    sinks = {child.stdout.fileno(): output, child.stderr.fileno(): errors}
+    deadline = time.monotonic() + limits.wall_seconds
+    poll = select.poll()
+    for fd in sinks:
+        poll.register(fd, select.POLLIN)
+    open_fds = set(sinks)
+    while open_fds:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return bytes(output), bytes(errors), f"stopped after {limits.wall_seconds:g} s"
+        for fd, _ in poll.poll(left * 1000):
+            if chunk := os.read(fd, _CHUNK):
+                sinks[fd] += chunk
+            else:
+                poll.unregister(fd)
+                open_fds.discard(fd)
+        if len(output) > limits.output_bytes:
+            return b"", bytes(errors), f"answered more than {limits.output_bytes} bytes"
+        del errors[_STDERR_BYTES:]
+    return bytes(output), bytes(errors), ""
+
+
+def _reason(status: int, errors: bytes) -> str:
+    """Why a child failed: its last words, or the signal that ended it."""
+    if status == 0:
+        return ""
+    if status < 0:
+        name = signal_name(-status)
+        cpu = " (CPU time limit)" if -status == signal.SIGXCPU else ""
+        return f"the child was killed by {name}{cpu}"
+    lines = errors.decode("utf-8", "backslashreplace").strip().splitlines()
+    return escape(lines[-1] if lines else f"exit status {status}")
+
+
+def _decode(line: bytes) -> Analysis:
+    try:
+        return msgspec.json.decode(line, type=Analysis)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise AnalysisError(f"the analysis answered nonsense: {error}") from error

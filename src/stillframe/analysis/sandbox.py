@@ -1,0 +1,93 @@
+"""Give up everything but computing: what the analysis child does before it reads a core.
+
+After :func:`lock_down` the process can read the file descriptors it already has,
+allocate memory up to its limit, write to standard output and error, and end.  It
+can open nothing at all (so imports must be done), nor make a socket, a process,
+a thread or executable memory, trace or signal anybody.
+
+The filter allows a list and refuses the rest with EPERM: a refused call is an
+error in the parser's report, while a deny list would miss the system calls of
+next year's kernel.
+"""
+
+import ctypes
+import mmap
+import os
+import resource
+from pathlib import Path
+
+from .job import Limits
+
+try:
+    import pyseccomp
+except RuntimeError as error:  # it says so itself when libseccomp.so.2 is not found
+    raise ImportError("libseccomp is missing") from error
+
+
+_ALLOWED = (
+    *("read", "readv", "pread64", "preadv", "lseek", "close", "fstat", "dup"),
+    *("brk", "munmap", "mremap", "madvise", "futex", "restart_syscall"),
+    *("rt_sigreturn", "rt_sigprocmask", "rt_sigaction", "sigaltstack"),
+    *("getpid", "gettid", "getrandom", "clock_gettime", "gettimeofday", "getrusage"),
+    *("sched_yield", "sched_getaffinity", "exit", "exit_group"),
+)
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_AT_EMPTY_PATH = 0x1000
+_F_GETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 1, 3, 1030
+
+
+def lock_down(limits: Limits) -> None:
+    """Lock this process down, for good; raises ``OSError`` where the kernel refuses."""
+    Path("/proc/self/oom_score_adj").write_text("1000")  # a memory bomb ends us, not the agent
+    _limit(resource.RLIMIT_AS, limits.address_space)
+    _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
+    _limit(resource.RLIMIT_NOFILE, limits.open_files)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NPROC, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+    # Not dumpable: others of our uid cannot attach, and a core pattern gets nothing.
+    _check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "PR_SET_DUMPABLE")
+    _filter().load()
+
+
+def syscall_name(number: int) -> str:
+    """The name of a system call of this machine's architecture; empty when unknown."""
+    try:
+        name: bytes = pyseccomp.resolve_syscall(pyseccomp.system_arch(), number)
+    except ValueError:
+        return ""
+    return name.decode()
+
+
+def _filter() -> "pyseccomp.SyscallFilter":
+    eq, masked = pyseccomp.EQ, pyseccomp.MASKED_EQ
+    allow = pyseccomp.SyscallFilter(pyseccomp.ERRNO(1))
+    for name in _ALLOWED:
+        allow.add_rule(pyseccomp.ALLOW, name)
+    for fd in (1, 2):
+        allow.add_rule(pyseccomp.ALLOW, "write", pyseccomp.Arg(0, eq, fd))
+    for name in ("mmap", "mprotect"):
+        allow.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(2, masked, mmap.PROT_EXEC, 0))
+    for command in (_F_GETFD, _F_GETFL, _F_DUPFD_CLOEXEC):
+        allow.add_rule(pyseccomp.ALLOW, "fcntl", pyseccomp.Arg(1, eq, command))
+    # glibc spells fstat(fd) as newfstatat(fd, "", AT_EMPTY_PATH).
+    allow.add_rule(pyseccomp.ALLOW, "newfstatat", pyseccomp.Arg(3, eq, _AT_EMPTY_PATH))
+    return allow
+
+
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (value, value))
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")

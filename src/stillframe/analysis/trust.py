@@ -1,0 +1,66 @@
+"""Stage 3: how far each unwound frame can be trusted, and where a trace stops being one.
+
+drgn prefers call frame information and falls back to frame pointers, in which
+musl's hand-written and untabled functions hold anything: the fallback then
+returns small numbers.  So a trace is cut at the first address that cannot be
+code, and whether it ended there by design is told by the last frame's CFI.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .model import Trust
+from .unwind import RawFrame
+
+
+class TrustedFrame(NamedTuple):
+    """A frame and how it was found."""
+
+    raw: RawFrame
+    trust: Trust
+
+
+class Verdict(NamedTuple):
+    """The part of a trace that holds.
+
+    ``scan_from`` is the stack address to look for return addresses from, where
+    unwinding stopped for lack of information; ``None`` where it reached the end.
+    """
+
+    frames: list[TrustedFrame]
+    scan_from: int | None
+
+
+def judge(
+    frames: Sequence[RawFrame],
+    is_code: Callable[[int], bool],
+    has_cfi: Callable[[int], bool],
+) -> Verdict:
+    """Cut a trace (innermost frame first) at its first impossible frame and label the rest.
+
+    The innermost frame stays whatever its address: a jump to nowhere is
+    evidence, and its caller is then at the top of the stack.
+    """
+    kept: list[TrustedFrame] = []
+    trust: Trust = "context"
+    for index, frame in enumerate(frames):
+        if index and not is_code(_lookup(frame)):
+            break
+        kept.append(TrustedFrame(frame, trust))
+        if index + 1 < len(frames) and not frames[index + 1].inline and not _same(frames, index):
+            trust = "cfi" if has_cfi(_lookup(frame)) else "frame_pointer"
+    if not kept:
+        return Verdict([], None)
+    last = kept[-1].raw
+    ended = has_cfi(_lookup(last))
+    return Verdict(kept, None if ended else last.sp)
+
+
+def _same(frames: Sequence[RawFrame], index: int) -> bool:
+    """Whether the next frame is this one's physical frame: inline frames share it."""
+    return frames[index].inline and frames[index].sp == frames[index + 1].sp
+
+
+def _lookup(frame: RawFrame) -> int:
+    """The address of the instruction the frame is at: inside the call, not after it."""
+    return frame.pc if frame.interrupted else frame.pc - 1

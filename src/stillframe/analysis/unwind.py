@@ -1,0 +1,138 @@
+"""Stage 2: unwind and symbolize with drgn, from the given files alone.
+
+The standard finders of drgn are disabled: they would read the host's files (it
+has the paths, and often the build IDs, of the pod's) and ask debuginfod.  The
+vDSO alone goes through the standard finder, which finds it in the core; in the
+sandbox that finder could open nothing else anyway.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+# drgn imports it when the first core is set, which is too late in the sandbox.
+import _drgn_util.plugins  # type: ignore[import-untyped]  # noqa: F401
+import drgn
+
+from stillframe.corefile import CoreFile
+
+from .images import Images
+
+MAX_ABORT_MESSAGE = 512
+
+
+class RawFrame(NamedTuple):
+    """A frame as drgn saw it; ``interrupted`` as in ``drgn.StackFrame``."""
+
+    pc: int
+    sp: int
+    function: str
+    file: str
+    line: int
+    inline: bool
+    interrupted: bool
+
+
+class Trace(NamedTuple):
+    """The stack of a thread: innermost frames, oldest frames, and how many there were."""
+
+    frames: list[RawFrame]
+    oldest: list[RawFrame]
+    total: int
+
+
+class Unwinder:
+    """drgn on one core."""
+
+    def __init__(self, core: CoreFile, core_fd: int, images: Images) -> None:
+        """Open the core and load what the given files offer; raises what drgn raises."""
+        self._core = core
+        self._images = images
+        self._program = drgn.Program()
+        self._program.register_debug_info_finder("given", self._find)
+        self._program.set_enabled_debug_info_finders(["given"])
+        self._program.set_core_dump(core_fd)
+        # Expected of stripped files; the modules' status says which.
+        with contextlib.suppress(drgn.MissingDebugInfoError):
+            self._program.load_debug_info(None, default=True)
+        self._threads = {thread.tid: thread for thread in self._program.threads()}
+
+    def trace(self, tid: int, head: int, tail: int) -> Trace:
+        """The stack of a thread, at most ``head`` innermost and ``tail`` oldest frames."""
+        stack = self._threads[tid].stack_trace()
+        total = len(stack)
+        oldest = range(max(head, total - tail), total)
+        return Trace(
+            [_raw(frame) for frame in islice(stack, head)], [_raw(stack[i]) for i in oldest], total
+        )
+
+    def symbolize(self, return_addresses: Sequence[int]) -> list[RawFrame]:
+        """Frames for return addresses found by a scan, inline frames included."""
+        # The first pc is taken as interrupted, the others as return addresses.
+        trace = self._program.stack_trace_from_pcs([0, *return_addresses])
+        return [frame for frame in map(_raw, trace) if frame.pc]
+
+    def abort_message(self) -> str:
+        """What glibc printed before it aborted, where the core holds it.
+
+        ``__abort_msg`` points to ``{unsigned size; char msg[]}`` (glibc
+        ``include/stdlib.h``); musl has nothing of the kind.
+        """
+        try:
+            address = self._program.symbol("__abort_msg").address
+        except LookupError:
+            return ""
+        pointer = int.from_bytes(self._core.read(address, 8), "little")
+        raw = self._core.read(pointer + 4, MAX_ABORT_MESSAGE) if pointer else b""
+        return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace").strip()
+
+    def _find(self, modules: Sequence[drgn.Module]) -> None:
+        for module in modules:
+            if isinstance(module, drgn.VdsoModule):
+                self._program.find_standard_debug_info([module])
+            for path, fd in self._files(module):
+                if module.wants_loaded_file() or module.wants_debug_file():
+                    module.try_file(path, fd=os.dup(fd))  # which takes the duplicate
+
+    def _files(self, module: drgn.Module) -> Iterator[tuple[str, int]]:
+        start = module.address_ranges[0][0] if module.address_ranges else 0
+        if image := self._images.at(start):
+            for file in self._images.candidates(image):
+                yield file.path, file.fd
+
+
+def _raw(frame: drgn.StackFrame) -> RawFrame:
+    try:
+        source = frame.source()
+        file, line = source.filename, source.line
+    except LookupError:
+        file, line = "", 0
+    try:
+        sp = frame.sp
+    except LookupError:
+        sp = 0
+    return RawFrame(
+        _pc(frame), sp, _function(frame), file, line, frame.is_inline, frame.interrupted
+    )
+
+
+def _pc(frame: drgn.StackFrame) -> int:
+    try:
+        return int(frame.pc)
+    except LookupError:
+        return 0
+
+
+def _function(frame: drgn.StackFrame) -> str:
+    """The function by DWARF, else by a symbol that really covers the address."""
+    if frame.function_name:
+        return str(frame.function_name)
+    try:
+        symbol = frame.symbol()
+    except LookupError:
+        return ""
+    # A symbol without a size is only the nearest one before; it named musl's pause() "memset".
+    pc = _pc(frame) - (0 if frame.interrupted else 1)
+    return str(symbol.name) if symbol.address <= pc < symbol.address + symbol.size else ""
