@@ -1,0 +1,132 @@
+"""The agent, put together: which part hands what to which, and in what order they start and stop.
+
+Flows in: `Settings`.  Flows out: nothing, until SIGTERM.
+"""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+from typing import Final
+
+from msgspec.structs import replace
+
+from stillframe_agent import health, selftest
+from stillframe_agent.analyze import Analyzer
+from stillframe_agent.artifacts import Artifacts, Quota
+from stillframe_agent.collect import Collected, Collector
+from stillframe_agent.decide import Limits
+from stillframe_agent.logs import event
+from stillframe_agent.manifest import Manifest, Phase
+from stillframe_agent.metrics import Metrics
+from stillframe_agent.pods import from_logs
+from stillframe_agent.settings import Settings
+from stillframe_agent.spool import Spool
+from stillframe_agent.submit import GrpcIntake, Submitter
+from stillframe_agent.watch import Watcher
+from stillframe_agent.worker import Worker
+
+log: Final = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 3.0
+"""Time that running captures get after SIGTERM; the pod's grace period must be longer."""
+_OTHER_AGENT_SECONDS: Final = 1.0
+"""How often a second agent of the node looks whether it is alone."""
+
+
+async def run(settings: Settings) -> None:
+    """Be the node's agent until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    state = health.Health(waiting_for={"the spool"}, conditions=selftest.run())
+    for reason, remedy in state.conditions.items():
+        event(log, logging.ERROR, remedy, reason=reason)
+    async with await health.serve(settings.listen_address, state.ready, metrics.registry):
+        spool = Spool(settings.spool_dir, settings.spool_bytes, settings.spool_items, metrics)
+        if await _alone(spool, stop):
+            await _work(settings, spool, state, metrics, stop)
+
+
+async def _alone(spool: Spool, stop: asyncio.Event) -> bool:
+    """Wait until no other agent works on this node; False when we are to stop first."""
+    waiting = False
+    while not spool.try_lock():
+        if not waiting:
+            event(log, logging.WARNING, "another agent works on this node: waiting for its end")
+        waiting = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _OTHER_AGENT_SECONDS)
+            return False
+    return True
+
+
+async def _work(
+    settings: Settings, spool: Spool, state: health.Health, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    """Everything that must not happen twice on one node."""
+    _allow_descriptors()
+    artifacts = Artifacts(settings.artifacts_dir, _quota(settings), metrics)
+    unfinished = artifacts.load()
+    intake = GrpcIntake(settings, metrics)
+    submitter = Submitter(intake, spool, artifacts, metrics)
+    worker = Worker(
+        Collector(settings, artifacts, metrics),
+        Analyzer(artifacts, spool, metrics),
+        limits=Limits(captures=settings.captures, captures_of_pod=max(1, settings.captures // 4)),
+        analyses=settings.analyses,
+        metrics=metrics,
+        reported=submitter.submit,
+    )
+    spooled = spool.load()
+    for report_id in spooled:
+        submitter.submit(report_id)
+    for manifest in unfinished:
+        if manifest.report_id in spooled:
+            artifacts.update(replace(manifest, phase=Phase.REPORTED))
+        else:
+            worker.resume(Collected(_orphaned(manifest, settings)))
+    watcher = Watcher(settings.pods_dir, worker.found, metrics)
+    delivery = asyncio.create_task(submitter.run(settings.sync_seconds))
+    delivery.add_done_callback(lambda _task: stop.set())
+    state.waiting_for = {"the first sweep"}
+    watcher.start()
+    await watcher.swept.wait()
+    state.waiting_for = set()
+    event(log, logging.INFO, "ready", node=settings.node_name, resumed=len(unfinished))
+
+    await stop.wait()
+    state.waiting_for = {"the end"}
+    watcher.stop()
+    await worker.drain(DRAIN_SECONDS)
+    if delivery.done():
+        delivery.result()
+    delivery.cancel()
+    await asyncio.wait([delivery])
+    await intake.close()
+    event(log, logging.INFO, "stopped")
+
+
+def _quota(settings: Settings) -> Quota:
+    return Quota(
+        max_bytes=settings.artifacts_bytes,
+        max_age=settings.artifacts_age_seconds,
+        free_bytes=settings.artifacts_free_bytes,
+    )
+
+
+def _orphaned(manifest: Manifest, settings: Settings) -> Manifest:
+    """A sample whose agent died; its process is gone, and so are the modules."""
+    lost = "the agent restarted before the analysis: no module of the process could be opened"
+    pod = manifest.pod if manifest.pod.name else from_logs(manifest.pod.uid, settings.log_dir)
+    return replace(
+        manifest, phase=Phase.CAPTURED, pod=pod, soft_errors=(*manifest.soft_errors, lost)
+    )
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit of descriptors: a waiting sample keeps its modules open."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,121 @@
+"""Analyze: from a collected sample to a report that is safely in the spool.
+
+Flows in: a sample on our disk.  Flows out: its report, kept as files beside
+the snapshot and as a message in the spool.  Blocking; the parsing itself is
+`stillframe.analysis`, in a child without privileges.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from stillframe import names
+from stillframe.analysis import Analysis, AnalysisError, analyze, render_text
+from stillframe.rpc.v1.intake_pb2 import Report
+from stillframe_agent.artifacts import Artifacts
+from stillframe_agent.collect import Collected
+from stillframe_agent.files import write_durably
+from stillframe_agent.logs import event
+from stillframe_agent.manifest import KeptFile, Manifest, Phase
+from stillframe_agent.metrics import Metrics
+from stillframe_agent.report import build
+from stillframe_agent.spool import Spool
+
+log: Final = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS: Final = 2
+"""Analyses begun for one sample; more ended with this agent, maybe because of it."""
+
+
+class Analyzer:
+    """Analyses samples; called from a few threads at once."""
+
+    def __init__(self, artifacts: Artifacts, spool: Spool, metrics: Metrics) -> None:
+        self._artifacts = artifacts
+        self._spool = spool
+        self._metrics = metrics
+
+    def conclude(self, collected: Collected) -> str:
+        """Analyse a sample and spool its report; the report's id.
+
+        A sample that cannot be analysed is reported all the same.  Raises
+        `OSError` when our disk refuses: the sample can be concluded later.
+        """
+        manifest = replace(collected.manifest, attempts=collected.manifest.attempts + 1)
+        self._artifacts.update(manifest)
+        analysis, failure = self._analyze(manifest, collected.modules)
+        if analysis is not None:
+            manifest = self._keep(manifest, analysis)
+        report = build(manifest, analysis, failure)
+        self._spool.add(report)
+        self._artifacts.update(replace(manifest, phase=Phase.REPORTED))
+        _log_crash(report)
+        return report.id
+
+    def _analyze(
+        self, manifest: Manifest, modules: tuple[tuple[str, int], ...]
+    ) -> tuple[Analysis | None, str]:
+        """The analysis, or why there is none."""
+        if manifest.attempts > _MAX_ATTEMPTS:
+            return None, f"given up: {_MAX_ATTEMPTS} analyses of it ended with their agent"
+        snapshot = self._artifacts.path(manifest.report_id) / names.ARTIFACT_SNAPSHOT
+        core_fd = os.open(snapshot, os.O_RDONLY | os.O_CLOEXEC)
+        started = time.monotonic()
+        try:
+            analysis = analyze(core_fd, modules)
+        except AnalysisError as error:
+            self._metrics.analyses.labels("failed").inc()
+            return None, f"the analysis failed: {error}"
+        finally:
+            self._metrics.analysis.observe(time.monotonic() - started)
+            os.close(core_fd)
+        self._metrics.analyses.labels("ok").inc()
+        return analysis, ""
+
+    def _keep(self, manifest: Manifest, analysis: Analysis) -> Manifest:
+        """Write the report for people and for programs beside the snapshot."""
+        extra = {
+            "Pod": f"{manifest.pod.namespace}/{manifest.pod.name}",
+            "Container": manifest.pod.container,
+            "Node": manifest.node,
+        }
+        documents = {
+            names.ARTIFACT_REPORT_TEXT: render_text(analysis, extra).encode(),
+            names.ARTIFACT_REPORT_JSON: msgspec.json.encode(analysis),
+        }
+        directory = self._artifacts.path(manifest.report_id)
+        for name, data in documents.items():
+            write_durably(directory / name, data)
+        kept = (_kept(name, data) for name, data in documents.items())
+        snapshot = (file for file in manifest.files if file.kind == "snapshot")
+        return replace(manifest, files=(*snapshot, *kept))
+
+
+def _kept(name: str, data: bytes) -> KeptFile:
+    return KeptFile(
+        kind="report", file=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
+    )
+
+
+def _log_crash(report: Report) -> None:
+    event(
+        log,
+        logging.INFO,
+        "crash",
+        report=report.id,
+        namespace=report.pod.namespace,
+        pod=report.pod.name,
+        pod_uid=report.pod.uid,
+        container=report.pod.container,
+        signal=report.signal.name,
+        cause=report.cause,
+        top_frame=report.top_frame,
+        held_millis=report.held_millis,
+        attested=report.attested,
+        captured=report.captured,
+    )

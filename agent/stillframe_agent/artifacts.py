@@ -1,0 +1,231 @@
+"""Artifacts: one directory per sample, kept within quotas.
+
+``<state>/artifacts/<report id>/`` holds the snapshot, the rendered and the
+structured report and the `Manifest`.  The artifacts pod serves these files to
+``kubectl cp``, so directories are 0750 and files 0640 of its group.
+"""
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from stillframe import names
+from stillframe_agent.files import write_durably
+from stillframe_agent.manifest import Manifest, Phase, decode, encode
+from stillframe_agent.metrics import Metrics
+
+_REPORT_ID: Final = re.compile(r"[0-9a-f]{32}")
+_TRASH: Final = ".trash-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What may be kept."""
+
+    max_bytes: int
+    max_age: float
+    """Seconds."""
+    free_bytes: int
+    """Free space of the disk that we leave to others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What quotas look at."""
+
+    report_id: str
+    created: float
+    bytes: int
+    deletable: bool
+    """False while the sample is captured and analysed."""
+
+
+def surplus(
+    samples: Iterable[Sample], quota: Quota, now: float, free: int, incoming: int = 0
+) -> list[tuple[str, str]]:
+    """The samples that must go, oldest first: ``(report id, why)``.
+
+    ``free`` is the disk's free space now, and ``incoming`` what is about to be
+    written, in bytes.  ``why`` is ``age``, ``quota`` or ``free-space``.
+    """
+    oldest_first = sorted(samples, key=lambda sample: (sample.created, sample.report_id))
+    total = sum(sample.bytes for sample in oldest_first) + incoming
+    free -= incoming
+    gone = []
+    for sample in oldest_first:
+        if not sample.deletable:
+            continue
+        if now - sample.created > quota.max_age:
+            why = "age"
+        elif total > quota.max_bytes:
+            why = "quota"
+        elif free < quota.free_bytes:
+            why = "free-space"
+        else:
+            break
+        gone.append((sample.report_id, why))
+        total -= sample.bytes
+        free += sample.bytes
+    return gone
+
+
+class Artifacts:
+    """The samples on this node.  Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        root: Path,
+        quota: Quota,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.root = root
+        self._quota = quota
+        self._metrics = metrics
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._manifests: dict[str, Manifest] = {}
+        self._bytes: dict[str, int] = {}
+
+    def load(self) -> list[Manifest]:
+        """Read what an earlier agent left; the samples that are not reported yet.
+
+        Directories without a manifest or without a snapshot are deleted: their
+        original is still where it was.
+        """
+        self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self.root.chmod(0o750)
+        unfinished = []
+        for directory in self.root.iterdir():
+            manifest = _read(directory)
+            if manifest is None:
+                shutil.rmtree(directory)
+                continue
+            with self._lock:
+                self._record(manifest)
+            if manifest.phase is not Phase.REPORTED:
+                unfinished.append(manifest)
+        self.enforce()
+        return unfinished
+
+    def begin(self, manifest: Manifest) -> Path | None:
+        """Make the directory of a new sample; None when the crash is known already.
+
+        Not durable: after a power cut the pod's memory, and the snapshot in
+        it, are gone too.
+        """
+        directory = self.path(manifest.report_id)
+        with self._lock:
+            if manifest.report_id in self._manifests:
+                return None
+            directory.mkdir(mode=0o750)
+            (directory / names.ARTIFACT_MANIFEST).write_bytes(encode(manifest))
+            self._record(manifest)
+        return directory
+
+    def update(self, manifest: Manifest) -> None:
+        """Write ``manifest`` durably; a sample deleted meanwhile stays deleted."""
+        with self._lock:
+            if manifest.report_id in self._manifests:
+                directory = self.path(manifest.report_id)
+                write_durably(directory / names.ARTIFACT_MANIFEST, encode(manifest))
+                self._record(manifest)
+
+    def get(self, report_id: str) -> Manifest | None:
+        """The manifest of a sample; None when it has gone."""
+        with self._lock:
+            return self._manifests.get(report_id)
+
+    def path(self, report_id: str) -> Path:
+        """The directory of a sample."""
+        return self.root / report_id
+
+    def delete(self, report_id: str, why: str) -> None:
+        """Delete a sample, entirely or not at all; one that is gone is fine.
+
+        ``why`` is a metric label; empty for a sample that never came to be.
+        """
+        with self._lock:
+            self._delete(report_id, why)
+
+    def delete_of_crash_reports(self, uids: Iterable[str]) -> int:
+        """Delete every sample that one of these CrashReports counted; how many went."""
+        wanted = set(uids) - {""}
+        with self._lock:
+            doomed = [
+                report_id
+                for report_id, manifest in self._manifests.items()
+                if manifest.crash_report_uid in wanted
+            ]
+            for report_id in doomed:
+                self._delete(report_id, "tombstone")
+        return len(doomed)
+
+    def enforce(self, incoming: int = 0) -> bool:
+        """Delete what the quotas do not allow, with ``incoming`` bytes to come.
+
+        False when there is no room even so.
+        """
+        with self._lock:
+            samples = [
+                Sample(report_id, manifest.created, self._bytes[report_id], _deletable(manifest))
+                for report_id, manifest in self._manifests.items()
+            ]
+            for report_id, why in surplus(
+                samples, self._quota, self._clock(), _free(self.root), incoming
+            ):
+                self._delete(report_id, why)
+            return _free(self.root) - incoming >= self._quota.free_bytes
+
+    def _record(self, manifest: Manifest) -> None:
+        directory = self.path(manifest.report_id)
+        self._manifests[manifest.report_id] = manifest
+        self._bytes[manifest.report_id] = sum(
+            entry.stat(follow_symlinks=False).st_size for entry in os.scandir(directory)
+        )
+        self._count()
+
+    def _delete(self, report_id: str, why: str) -> None:
+        if self._manifests.pop(report_id, None) is None:
+            return
+        del self._bytes[report_id]
+        trash = self.root / f"{_TRASH}{report_id}"
+        self.path(report_id).rename(trash)
+        shutil.rmtree(trash)
+        if why:
+            self._metrics.artifacts_deleted.labels(why).inc()
+        self._count()
+
+    def _count(self) -> None:
+        self._metrics.artifact_samples.set(len(self._bytes))
+        self._metrics.artifact_bytes.set(sum(self._bytes.values()))
+
+
+def _read(directory: Path) -> Manifest | None:
+    """The manifest of a directory that is worth keeping."""
+    if not _REPORT_ID.fullmatch(directory.name):
+        return None
+    try:
+        manifest = decode((directory / names.ARTIFACT_MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if manifest.report_id != directory.name:
+        return None
+    if manifest.phase is Phase.CAPTURING and not (directory / names.ARTIFACT_SNAPSHOT).exists():
+        return None
+    return manifest
+
+
+def _deletable(manifest: Manifest) -> bool:
+    return manifest.phase is Phase.REPORTED
+
+
+def _free(root: Path) -> int:
+    status = os.statvfs(root)
+    return status.f_bavail * status.f_frsize

@@ -1,0 +1,90 @@
+"""Decide: what to do about a snapshot that was seen.
+
+Flows in: what is running, what the pod did lately, the limits, now.  Flows
+out: a `Decision`.  Computes only, no I/O.
+
+Nothing of the node is shared without a share: a pod gets a quarter of the
+captures at once, a bounded queue, and a budget of crashes that refills slowly.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Plan(Enum):
+    """What to do."""
+
+    CAPTURE = "capture"
+    WAIT = "wait"
+    """Look again when a capture has ended."""
+    REFUSE = "refuse"
+    """Delete the snapshot and count it; its process goes on by itself."""
+
+
+class Overload(StrEnum):
+    """Why a crash is refused although nothing is wrong with its snapshot."""
+
+    POD_RATE = "PodRateLimited"
+    POD_QUEUE = "PodQueueFull"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one node; the numbers are judgement, not measurement."""
+
+    captures: int
+    """At once on the node."""
+    captures_of_pod: int
+    """At once of one pod: a pod that never completes its snapshots cannot take them all."""
+    waiting_of_pod: int = 64
+    burst: float = 60.0
+    """Crashes of one pod that are captured without a pause."""
+    per_second: float = 0.5
+    """Refill of the burst, crashes per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one pod may still spend: a token bucket."""
+
+    tokens: float
+    """As of ``updated``."""
+    updated: float
+    """Seconds on the monotonic clock."""
+
+    def at(self, now: float, limits: Limits) -> "Budget":
+        """Refilled until ``now``."""
+        tokens = self.tokens + max(0.0, now - self.updated) * limits.per_second
+        return Budget(min(limits.burst, tokens), now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is going on."""
+
+    captures: int
+    captures_of_pod: int
+    waiting_of_pod: int
+    """Without the snapshot in question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and what is left of the pod's budget then."""
+
+    plan: Plan
+    budget: Budget
+    reason: Overload | None = None
+    """With `Plan.REFUSE`."""
+
+
+def decide(load: Load, budget: Budget, limits: Limits, now: float) -> Decision:
+    """What to do about one snapshot of a pod; ``now`` in seconds, monotonic."""
+    budget = budget.at(now, limits)
+    if load.waiting_of_pod >= limits.waiting_of_pod:
+        return Decision(Plan.REFUSE, budget, Overload.POD_QUEUE)
+    if budget.tokens < 1:
+        return Decision(Plan.REFUSE, budget, Overload.POD_RATE)
+    if load.captures >= limits.captures or load.captures_of_pod >= limits.captures_of_pod:
+        return Decision(Plan.WAIT, budget)
+    return Decision(Plan.CAPTURE, Budget(budget.tokens - 1, now))

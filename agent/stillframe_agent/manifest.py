@@ -1,0 +1,82 @@
+"""Manifest: what one sample is, and how far it has come.
+
+The manifest is the journal of a crash on its node.  It is written before the
+snapshot is copied, and again at each step that a restarted agent must not
+repeat or forget.  Data only, no I/O.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from stillframe_agent.pods import PodIdentity
+
+
+class Phase(StrEnum):
+    """How far a sample has come; what a restarted agent does with it."""
+
+    CAPTURING = "capturing"
+    """The copy may not be complete.  With a snapshot: as `CAPTURED`, but nobody proved
+    the owner; without: the directory is deleted, the original is still in the pod."""
+    CAPTURED = "captured"
+    """The snapshot is ours and the original gone: analyse it."""
+    REPORTED = "reported"
+    """The report is in the spool, or acknowledged: keep the files until their time is over."""
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Frozen and keyword-only."""
+
+
+class KeptFile(_Record, frozen=True, kw_only=True):
+    """One file of the sample."""
+
+    kind: str
+    """``snapshot`` or ``report``."""
+    file: str
+    bytes: int
+    sha256: str
+    """Lower-case hex."""
+
+
+class Manifest(_Record, frozen=True, kw_only=True):
+    """One sample."""
+
+    report_id: str
+    """32 lower-case hex digits; also the directory's name."""
+    phase: Phase
+    snapshot_id: str
+    """The id that the library chose, from the snapshot's name."""
+    node: str
+    pod: PodIdentity
+    attested: bool = False
+    """Whether the kernel proved which process of the pod wrote it, and that process does
+    not claim to be another."""
+    complete: bool = True
+    """False: the writer was killed before it had finished."""
+    held_millis: int | None = None
+    """Milliseconds from the crash to our release; None when not known, or not held by us."""
+    released: bool = False
+    """Whether a living process was released by us."""
+    created: float
+    """Seconds since the epoch, on the node's clock."""
+    expires: float
+    """When the files may go, likewise."""
+    attempts: int = 0
+    """Analyses begun: a snapshot that kills its analysis is not tried for ever."""
+    files: tuple[KeptFile, ...] = ()
+    soft_errors: tuple[str, ...] = ()
+    crash_report_uid: str = ""
+    """The CrashReport that counted it; empty until acknowledged."""
+    crash_report: str = ""
+    """Its ``namespace/name``."""
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Indented JSON, for people too."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decode(data: bytes) -> Manifest:
+    """The inverse of `encode`; raises `ValueError`."""
+    return msgspec.json.decode(data, type=Manifest)

@@ -1,0 +1,111 @@
+"""Pods: what a container is called, from root-owned files of the node.
+
+Read at claim time, so that a report outlives its pod.  Flows in: an attested
+`Placement`.  Flows out: namespace, pod and container names.  Nothing here was
+written by the pod, and no API server is asked.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stillframe import names
+from stillframe_agent.identity import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """Whose crash it is; what is not known is empty."""
+
+    uid: str
+    namespace: str = ""
+    name: str = ""
+    container: str = ""
+    container_id: str = ""
+
+
+_BUNDLE_CONFIGS: Final = ("config.json", "userdata/config.json")
+"""In a bundle of containerd and of CRI-O."""
+_CONFIG_MAX_BYTES: Final = 4 << 20
+_ANNOTATIONS: Final = (
+    {
+        "uid": "io.kubernetes.cri.sandbox-uid",
+        "namespace": "io.kubernetes.cri.sandbox-namespace",
+        "name": "io.kubernetes.cri.sandbox-name",
+        "container": "io.kubernetes.cri.container-name",
+    },
+    {
+        "uid": "io.kubernetes.pod.uid",
+        "namespace": "io.kubernetes.pod.namespace",
+        "name": "io.kubernetes.pod.name",
+        "container": "io.kubernetes.container.name",
+    },
+)
+"""Annotations of containerd (``pkg/cri/annotations``) and of CRI-O (``pkg/annotations``)."""
+_LOG_DIRECTORY: Final = re.compile(r"(?P<namespace>[a-z0-9.-]+)_(?P<name>[a-z0-9.-]+)_(?P<uid>.+)")
+
+
+def identify(place: Placement, bundles_dir: Path, log_dir: Path) -> PodIdentity:
+    """The names of an attested process's pod and container."""
+    return _from_bundle(place, bundles_dir / place.container_id) or from_logs(
+        place.pod_uid, log_dir, place.container_id
+    )
+
+
+def from_logs(pod_uid: str, log_dir: Path, container_id: str = "") -> PodIdentity:
+    """The names in ``<namespace>_<pod>_<uid>/<container>``.
+
+    The container is known when the pod has but one beside ours, or when its log is a link
+    to a file that carries the container's id (cri-dockerd).
+    """
+    for directory in log_dir.glob(f"*_{pod_uid}"):
+        match = _LOG_DIRECTORY.fullmatch(directory.name)
+        if match is None or match["uid"] != pod_uid:
+            continue
+        container = _container_from_logs(directory, container_id)
+        return PodIdentity(pod_uid, match["namespace"], match["name"], container, container_id)
+    return PodIdentity(pod_uid, container_id=container_id)
+
+
+def _from_bundle(place: Placement, bundle: Path) -> PodIdentity | None:
+    for name in _BUNDLE_CONFIGS:
+        annotations = _annotations(bundle / name)
+        for keys in _ANNOTATIONS:
+            if annotations.get(keys["uid"]) == place.pod_uid:
+                found = {field: annotations.get(key, "") for field, key in keys.items()}
+                return PodIdentity(**found, container_id=place.container_id)
+    return None
+
+
+def _annotations(config: Path) -> dict[str, str]:
+    """The annotations of an OCI runtime configuration; empty when there is none.
+
+    A bundle vanishes with its container, so a missing file is no error.
+    """
+    try:
+        with config.open("rb") as file:
+            data: Any = json.loads(file.read(_CONFIG_MAX_BYTES))
+    except (OSError, ValueError):
+        return {}
+    annotations = data.get("annotations") if isinstance(data, dict) else None
+    if not isinstance(annotations, dict):
+        return {}
+    return {str(key): value for key, value in annotations.items() if isinstance(value, str)}
+
+
+def _container_from_logs(directory: Path, container_id: str) -> str:
+    containers = [
+        entry
+        for entry in directory.iterdir()
+        if entry.is_dir() and entry.name != names.INIT_CONTAINER
+    ]
+    if len(containers) == 1:
+        return containers[0].name
+    for container in containers:
+        if container_id and any(
+            log.is_symlink() and container_id in str(log.readlink()) for log in container.iterdir()
+        ):
+            return container.name
+    return ""

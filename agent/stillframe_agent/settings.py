@@ -1,0 +1,122 @@
+"""Settings: one frozen object per process, built once in ``__main__``, passed down.
+
+Every field is an option ``--name-with-dashes`` and an environment variable
+``STILLFRAME_AGENT_NAME``; the defaults are visible here and nowhere else.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from stillframe import names
+from stillframe.errors import PermanentError
+
+ENV_PREFIX: Final = "STILLFRAME_AGENT_"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the agent must know before it starts; each field with its help text.
+
+    Raises `PermanentError` naming the setting when one makes no sense.
+    """
+
+    node_name: Annotated[str, "Name of this node."]
+    operator_address: Annotated[str, "host:port of the operator's intake."]
+    operator_server_name: Annotated[
+        str, "Name the operator's certificate must carry; empty: the address's host."
+    ] = ""
+    ca_file: Annotated[Path, "The operator's CA, PEM; may appear or change later."] = Path(
+        "/etc/stillframe/ca/ca.crt"
+    )
+    token_file: Annotated[Path, "Projected token, read anew for every call."] = Path(
+        "/var/run/secrets/stillframe/token"
+    )
+    pods_dir: Annotated[Path, "The kubelet's pods."] = Path("/var/lib/kubelet/pods")
+    bundles_dir: Annotated[Path, "The runtime's bundles: names of pods and containers."] = Path(
+        "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
+    )
+    log_dir: Annotated[Path, "The kubelet's container logs: names, where there is no bundle."] = (
+        Path("/var/log/pods")
+    )
+    state_dir: Annotated[Path, "Artifacts and spool."] = Path(names.NODE_STATE_DIR)
+    listen: Annotated[str, "Address of health and metrics."] = "0.0.0.0:8081"
+    hold_seconds: Annotated[float, "Longest wait for a snapshot to become complete."] = 2.0
+    max_snapshot_bytes: Annotated[int, "A larger snapshot is refused."] = 16 * _MIB
+    captures: Annotated[int, "Captures at once; a pod gets a quarter of them."] = 16
+    analyses: Annotated[int, "Analysis children at once."] = 1
+    artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
+    artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
+    artifacts_free_bytes: Annotated[int, "Free space of the disk we never go below."] = _GIB
+    spool_bytes: Annotated[int, "Quota of reports that wait for the operator."] = 64 * _MIB
+    spool_items: Annotated[int, "Likewise, in reports."] = 4096
+    sync_seconds: Annotated[float, "How often the operator is asked what to delete."] = 10.0
+    log_level: Annotated[str, f"One of {', '.join(LOG_LEVELS)}."] = "info"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", self.node_name):
+            raise _bad("node_name", "is not a node's name")
+        _split_address("operator_address", self.operator_address)
+        _split_address("listen", self.listen)
+        for name in ("captures", "analyses", "max_snapshot_bytes", "spool_bytes", "spool_items"):
+            if getattr(self, name) < 1:
+                raise _bad(name, "must be at least 1")
+        for name in ("hold_seconds", "sync_seconds", "artifacts_age_seconds", "artifacts_bytes"):
+            if getattr(self, name) <= 0:
+                raise _bad(name, "must be more than 0")
+        if self.artifacts_free_bytes < 0:
+            raise _bad("artifacts_free_bytes", "must not be negative")
+        if self.log_level not in LOG_LEVELS:
+            raise _bad("log_level", f"must be one of {', '.join(LOG_LEVELS)}")
+
+    @property
+    def server_name(self) -> str:
+        """The name that the operator's certificate has to carry."""
+        return self.operator_server_name or self.operator_address.rpartition(":")[0]
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """One directory per sample."""
+        return self.state_dir / names.ARTIFACTS_DIR
+
+    @property
+    def spool_dir(self) -> Path:
+        """Reports that are not acknowledged yet."""
+        return self.state_dir / names.SPOOL_DIR
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Host and port of health and metrics."""
+        return parse_address(self.listen)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Host and port; port 0 means any.
+
+    Raises `ValueError`.
+
+    >>> parse_address("[::1]:8081")
+    ('::1', 8081)
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _split_address(name: str, address: str) -> None:
+    try:
+        parse_address(address)
+    except ValueError as error:
+        raise _bad(name, "must be host:port") from error
+
+
+def _bad(name: str, what: str) -> PermanentError:
+    return PermanentError(
+        f"setting {name} {what}",
+        f"set --{name.replace('_', '-')} or {ENV_PREFIX}{name.upper()}",
+    )

@@ -1,0 +1,232 @@
+"""Submit: reports from the spool to the operator, until each one is acknowledged.
+
+Flows in: report ids.  Flows out: acknowledgements in the artifacts' manifests,
+and deletions the operator asks for.  gRPC over TLS with the operator's own CA;
+we connect, it never does.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+import grpc
+from msgspec.structs import replace
+
+from stillframe.errors import PermanentError, StillframeError, TemporaryError
+from stillframe.rpc.v1.intake_pb2 import Report, SubmitRequest, SubmitResponse, SyncRequest
+from stillframe.rpc.v1.intake_pb2_grpc import IntakeStub
+from stillframe_agent.artifacts import Artifacts
+from stillframe_agent.logs import event
+from stillframe_agent.metrics import Metrics
+from stillframe_agent.settings import Settings
+from stillframe_agent.spool import Spool
+
+if TYPE_CHECKING:
+    from stillframe.rpc.v1.intake_pb2_grpc import IntakeAsyncStub
+
+log: Final = logging.getLogger(__name__)
+
+_IN_FLIGHT: Final = 32
+"""Reports on their way at once.  An answer may take a batch of the operator's (10 s)."""
+_DEADLINE_SECONDS: Final = 45.0
+_BACKOFF_FIRST: Final = 0.5
+_BACKOFF_MOST: Final = 30.0
+_PERMANENT: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED,
+}
+_RETRY_AFTER: Final = "retry-after-ms"
+"""Trailing metadata of ``RESOURCE_EXHAUSTED``."""
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Intake(Protocol):
+    """The operator, as far as we need it."""
+
+    async def submit(self, report: Report) -> SubmitResponse:
+        """Hand over a report; raises `TemporaryError` or `PermanentError`."""
+        ...
+
+    async def tombstones(self) -> Sequence[str]:
+        """UIDs of CrashReports that were deleted; raises `StillframeError`."""
+        ...
+
+
+class GrpcIntake:
+    """The operator's intake over gRPC; connects when first used."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._ca = b""
+        self._channel: grpc.aio.Channel | None = None
+
+    async def submit(self, report: Report) -> SubmitResponse:
+        """Hand over a report; the answer comes when the API server has it."""
+        stub = await self._stub()
+        try:
+            answer = await stub.Submit(
+                SubmitRequest(report=report), metadata=self._token(), timeout=_DEADLINE_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            self._metrics.submissions.labels(error.code().name).inc()
+            raise _converted(error) from error
+        self._metrics.submissions.labels("OK").inc()
+        return answer
+
+    async def tombstones(self) -> Sequence[str]:
+        """What of our artifacts has to go."""
+        stub = await self._stub()
+        request = SyncRequest(node=self._settings.node_name)
+        try:
+            answer = await stub.Sync(request, metadata=self._token(), timeout=_DEADLINE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _converted(error) from error
+        return [tombstone.uid for tombstone in answer.tombstones]
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _stub(self) -> "IntakeAsyncStub":
+        """A stub of a channel that trusts the CA as it is on disk now."""
+        try:
+            ca = self._settings.ca_file.read_bytes()
+        except OSError as error:
+            raise TemporaryError(f"no CA of the operator yet: {error}") from error
+        if self._channel is None or ca != self._ca:
+            await self.close()
+            name = self._settings.server_name
+            self._channel = grpc.aio.secure_channel(
+                self._settings.operator_address,
+                grpc.ssl_channel_credentials(ca),
+                options=(*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", name)),
+            )
+            self._ca = ca
+        return IntakeStub(self._channel)
+
+    def _token(self) -> tuple[tuple[str, str], ...]:
+        try:
+            token = self._settings.token_file.read_text().strip()
+        except OSError as error:
+            raise TemporaryError(f"no token: {error}") from error
+        return (("authorization", f"Bearer {token}"),)
+
+
+def _converted(error: grpc.aio.AioRpcError) -> StillframeError:
+    text = f"{error.code().name}: {error.details()}"
+    if error.code() in _PERMANENT:
+        return PermanentError(text)
+    trailer = dict(error.trailing_metadata() or ())
+    millis = str(trailer.get(_RETRY_AFTER, ""))
+    return TemporaryError(text, delay=int(millis) / 1000 if millis.isdecimal() else 0.0)
+
+
+class Backoff:
+    """One gate for all that talk to the operator: closed for a while after a failure."""
+
+    def __init__(self, first: float = _BACKOFF_FIRST, most: float = _BACKOFF_MOST) -> None:
+        self._first = first
+        self._most = most
+        self._failures = 0
+        self._until = 0.0
+
+    async def wait(self) -> None:
+        """Until the gate opens; it may have been closed again meanwhile, which does no harm."""
+        await asyncio.sleep(max(0.0, self._until - asyncio.get_running_loop().time()))
+
+    def succeeded(self) -> None:
+        """Open the gate."""
+        self._failures = 0
+        self._until = 0.0
+
+    def failed(self, at_least: float) -> bool:
+        """Close the gate; whether it was open, that is, whether this is news."""
+        now = asyncio.get_running_loop().time()
+        if now < self._until:
+            return False
+        self._failures += 1
+        ceiling = min(self._most, self._first * 2 ** min(self._failures, 16))
+        self._until = now + max(at_least, random.uniform(self._first, ceiling))  # noqa: S311
+        return True
+
+
+class Submitter:
+    """Delivers the spool, and asks what to delete."""
+
+    def __init__(
+        self, intake: Intake, spool: Spool, artifacts: Artifacts, metrics: Metrics
+    ) -> None:
+        self._intake = intake
+        self._spool = spool
+        self._artifacts = artifacts
+        self._metrics = metrics
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._backoff = Backoff()
+
+    def submit(self, report_id: str) -> None:
+        """Deliver a spooled report as soon as possible."""
+        self._queue.put_nowait(report_id)
+
+    async def run(self, sync_seconds: float) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sync(sync_seconds))
+            for _ in range(_IN_FLIGHT):
+                group.create_task(self._deliver_all())
+
+    async def _deliver_all(self) -> None:
+        while True:
+            await self._deliver(await self._queue.get())
+
+    async def _deliver(self, report_id: str) -> None:
+        """Try until the report is acknowledged, refused for good, or gone."""
+        while (report := self._spool.get(report_id)) is not None:
+            await self._backoff.wait()
+            try:
+                answer = await self._intake.submit(report)
+            except PermanentError as error:
+                self._metrics.spool_dropped.labels("refused").inc()
+                event(log, logging.ERROR, f"report dropped: {error}", report=report_id)
+                self._spool.remove(report_id)
+            except TemporaryError as error:
+                if self._backoff.failed(error.delay):
+                    event(log, logging.WARNING, f"the operator does not take reports: {error}")
+            else:
+                self._backoff.succeeded()
+                await asyncio.to_thread(self._acknowledged, report_id, answer)
+
+    def _acknowledged(self, report_id: str, answer: SubmitResponse) -> None:
+        """Remember who counted the report, then forget it."""
+        manifest = self._artifacts.get(report_id)
+        if manifest is not None and answer.uid:
+            name = f"{answer.namespace}/{answer.name}"
+            self._artifacts.update(
+                replace(manifest, crash_report=name, crash_report_uid=answer.uid)
+            )
+            if not answer.sample_kept:
+                self._artifacts.delete(report_id, "surplus")
+        self._spool.remove(report_id)
+        event(log, logging.DEBUG, "report acknowledged", report=report_id, uid=answer.uid)
+
+    async def _sync(self, seconds: float) -> None:
+        """Ask what to delete; a failure is silent here, `_deliver` tells of an outage."""
+        while True:
+            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.to_thread(self._artifacts.enforce)
+            try:
+                uids = await self._intake.tombstones()
+            except StillframeError as error:
+                event(log, logging.DEBUG, f"ignoring a failed Sync: {error}")
+                continue
+            deleted = await asyncio.to_thread(self._artifacts.delete_of_crash_reports, uids)
+            if deleted:
+                event(log, logging.INFO, "deleted artifacts of deleted reports", samples=deleted)

@@ -1,0 +1,208 @@
+"""Watch: notices snapshots, and tells the pods of this node that an agent is here.
+
+Flows in: mounted volumes (`mounts`) and inotify events.  Flows out: one
+`SnapshotFound` per name.  Runs in the event loop; an idle node costs nothing.
+
+**Our beacon would keep a volume mounted.**  The beacon is a lock, a lock needs
+an open descriptor, and a descriptor in our copy of the mount makes the
+kubelet's ``umount`` fail with EBUSY (``propagate_mount_busy`` in the kernel's
+``fs/pnode.c``), so the pod would hang in Terminating.  The kubelet removes the
+volume's marker directory right before it unmounts: we watch that directory and
+let go at once, and never hold a volume whose marker we cannot watch.  A first
+``umount`` that we were too slow for is repeated by the kubelet 0.5 s later.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from stillframe.capture.handover import (
+    SnapshotDirectory,
+    SnapshotName,
+    Stage,
+    list_names,
+)
+from stillframe.capture.leftovers import clean_births
+from stillframe.capture.refusals import Refusal
+from stillframe.errors import InvalidInputError, StillframeError
+from stillframe_agent.inotify import (
+    IN_CREATE,
+    IN_DELETE_SELF,
+    IN_DONT_FOLLOW,
+    IN_IGNORED,
+    IN_MOVED_TO,
+    IN_ONLYDIR,
+    IN_Q_OVERFLOW,
+    Event,
+    Inotify,
+)
+from stillframe_agent.logs import event
+from stillframe_agent.metrics import Metrics
+from stillframe_agent.mounts import MountWatch, Volume
+
+log: Final = logging.getLogger(__name__)
+
+_MARKER_RETRY: Final = tuple(0.005 * 2**n for n in range(12))
+"""Seconds between looks for a new volume's marker: the kubelet makes it right after the mount."""
+
+
+@dataclass(slots=True, eq=False)
+class WatchedDirectory:
+    """The snapshot directory of one pod; closed when nobody uses it any more."""
+
+    volume: Volume
+    snapshots: SnapshotDirectory
+    watches: tuple[int, int]
+    """inotify descriptors: of the directory, of the kubelet's marker."""
+    _users: int = field(default=0, init=False)
+    _leaving: bool = field(default=False, init=False)
+
+    @property
+    def pod_uid(self) -> str:
+        """UID of the pod, from the volume's path."""
+        return self.volume.pod_uid
+
+    @property
+    def open(self) -> bool:
+        """Whether new work may use the directory."""
+        return not self._leaving
+
+    def __enter__(self) -> "WatchedDirectory":
+        self._users += 1
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._users -= 1
+        self._close_if_unused()
+
+    def leave(self) -> None:
+        """Close as soon as the last capture in it is done; at once when there is none."""
+        self._leaving = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._leaving and self._users == 0:
+            self.snapshots.close()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFound:
+    """A name was seen in a pod's snapshot directory."""
+
+    directory: WatchedDirectory
+    name: SnapshotName
+
+
+class Watcher:
+    """Holds a beacon in, and watches, every snapshot directory of this node."""
+
+    def __init__(
+        self, pods_dir: Path, found: Callable[[SnapshotFound], None], metrics: Metrics
+    ) -> None:
+        self._found = found
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._inotify = Inotify()
+        self._directories: dict[Volume, WatchedDirectory] = {}
+        self._by_watch: dict[int, WatchedDirectory] = {}
+        self._mounted: frozenset[Volume] = frozenset()
+        self._mounts = MountWatch(
+            pods_dir,
+            lambda volumes: self._loop.call_soon_threadsafe(self._mounts_changed, volumes),
+        )
+        self.swept = asyncio.Event()
+        """Set when every directory that was there at the start has been looked into."""
+
+    def start(self) -> None:
+        """Start noticing."""
+        self._loop.add_reader(self._inotify.fd, self._events)
+        self._mounts.start()
+
+    def stop(self) -> None:
+        """Take every beacon away: from now on crashes do not wait for us."""
+        self._mounts.stop()
+        self._loop.remove_reader(self._inotify.fd)
+        self._mounted = frozenset()
+        for directory in list(self._directories.values()):
+            self._leave(directory)
+        self._inotify.close()
+
+    def _mounts_changed(self, mounted: frozenset[Volume]) -> None:
+        self._metrics.wakeups.labels("mounts").inc()
+        fresh, self._mounted = mounted - self._mounted, mounted
+        for volume, directory in list(self._directories.items()):
+            if volume not in mounted:
+                self._leave(directory)
+        for volume in mounted - self._directories.keys():
+            # A volume that is not fresh was let go of: its marker is gone, so
+            # one look is enough (it is back when the kubelet set it up anew).
+            self._enter(volume, _MARKER_RETRY if volume in fresh else ())
+        self.swept.set()
+
+    def _enter(self, volume: Volume, retries: tuple[float, ...]) -> None:
+        if volume not in self._mounted or volume in self._directories:
+            return
+        try:
+            marker = self._inotify.add(
+                str(volume.ready), IN_DELETE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
+            )
+        except FileNotFoundError:
+            if retries:
+                self._loop.call_later(retries[0], self._enter, volume, retries[1:])
+            return
+        try:
+            snapshots = SnapshotDirectory.open(volume.path)
+        except StillframeError as error:
+            self._inotify.remove(marker)
+            event(log, logging.WARNING, str(error), pod_uid=volume.pod_uid)
+            return
+        names = self._inotify.add(
+            f"/proc/self/fd/{snapshots.fd}", IN_CREATE | IN_MOVED_TO | IN_ONLYDIR
+        )
+        directory = WatchedDirectory(volume, snapshots, (names, marker))
+        self._directories[volume] = directory
+        self._by_watch[names] = self._by_watch[marker] = directory
+        self._metrics.directories.set(len(self._directories))
+        self.sweep(directory)
+
+    def _leave(self, directory: WatchedDirectory) -> None:
+        del self._directories[directory.volume]
+        for watch in directory.watches:
+            del self._by_watch[watch]
+            self._inotify.remove(watch)
+        self._metrics.directories.set(len(self._directories))
+        directory.leave()
+
+    def _events(self) -> None:
+        self._metrics.wakeups.labels("inotify").inc()
+        for seen in self._inotify.read():
+            if seen.mask & IN_Q_OVERFLOW:
+                for directory in list(self._directories.values()):
+                    self.sweep(directory)
+            elif (owner := self._by_watch.get(seen.watch)) is not None:
+                self._event(owner, seen)
+
+    def _event(self, directory: WatchedDirectory, seen: Event) -> None:
+        if seen.mask & (IN_DELETE_SELF | IN_IGNORED):
+            self.sweep(directory)
+            self._leave(directory)
+            return
+        try:
+            name = SnapshotName.parse(seen.name)
+        except InvalidInputError as error:
+            self._metrics.refusals.labels(error.reason).inc()
+            return
+        if name.stage is not Stage.BIRTH:
+            self._found(SnapshotFound(directory, name))
+
+    def sweep(self, directory: WatchedDirectory) -> None:
+        """Look at every name in ``directory``; what was never born is deleted."""
+        listing = list_names(directory.snapshots.fd)
+        self._metrics.refusals.labels(Refusal.BAD_NAME).inc(listing.refused)
+        self._metrics.stillbirths.inc(clean_births(directory.snapshots.fd, listing))
+        for name in listing.names:
+            if name.stage is not Stage.BIRTH:
+                self._found(SnapshotFound(directory, name))

@@ -1,0 +1,183 @@
+"""Worker: N crashes at once, and none of them waits for the analysis of another.
+
+Flows in: `SnapshotFound`s in the event loop.  Flows out: ids of reports in the
+spool.  Captures run in as many threads as may hold a process at once; analyses
+have their own, few threads.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from stillframe.errors import TemporaryError
+from stillframe_agent.analyze import Analyzer
+from stillframe_agent.collect import Collected, Collector, discard_all
+from stillframe_agent.decide import Budget, Limits, Load, Plan, decide
+from stillframe_agent.logs import event
+from stillframe_agent.metrics import Metrics
+from stillframe_agent.watch import SnapshotFound
+
+log: Final = logging.getLogger(__name__)
+
+_PODS_REMEMBERED: Final = 1024
+"""Budgets kept; a pod that is forgotten starts with a full one."""
+_WITH_MODULES: Final = 64
+"""Samples that wait for analysis with their modules open; arbitrary, bounds descriptors."""
+_RETRY_SECONDS: Final = 30.0
+"""Until an analysis that our disk refused is tried again."""
+
+
+class Worker:
+    """Executes what `decide` plans."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        analyzer: Analyzer,
+        *,
+        limits: Limits,
+        analyses: int,
+        metrics: Metrics,
+        reported: Callable[[str], None],
+    ) -> None:
+        """``reported`` is called in the event loop with the id of each spooled report."""
+        self._collector = collector
+        self._analyzer = analyzer
+        self._limits = limits
+        self._metrics = metrics
+        self._reported = reported
+        self._loop = asyncio.get_running_loop()
+        self._capture_threads = ThreadPoolExecutor(limits.captures, "capture")
+        self._analysis_threads = ThreadPoolExecutor(analyses, "analysis")
+        self._known: set[tuple[str, str]] = set()
+        """Pod UID and snapshot id of what waits or runs: one crash has several names."""
+        self._waiting: list[SnapshotFound] = []
+        self._capturing: Counter[str] = Counter()
+        """Captures that run, by pod UID."""
+        self._budgets: OrderedDict[str, Budget] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._analyses_waiting = 0
+        self._draining = False
+
+    def found(self, seen: SnapshotFound) -> None:
+        """Take a snapshot that was seen; returns at once."""
+        key = _key(seen)
+        if key in self._known or self._draining:
+            return
+        self._known.add(key)
+        seen.directory.__enter__()
+        self._waiting.append(seen)
+        self._schedule()
+
+    def resume(self, collected: Collected) -> None:
+        """Analyse a sample that an earlier agent left."""
+        self._start(self._conclude(collected))
+
+    async def drain(self, seconds: float) -> None:
+        """Finish the captures that run, for at most ``seconds``; begin nothing.
+
+        What was not analysed goes on at the next start.
+        """
+        self._draining = True
+        for seen in self._waiting:
+            seen.directory.__exit__()
+        self._waiting.clear()
+        deadline = self._loop.time() + seconds
+        while self._capturing.total() and self._loop.time() < deadline:
+            await asyncio.wait(
+                self._tasks,
+                timeout=deadline - self._loop.time(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+    def _schedule(self) -> None:
+        """Start what may start; called whenever something came or ended."""
+        for seen in list(self._waiting):
+            pod = seen.directory.pod_uid
+            decision = decide(self._load(pod), self._budget(pod), self._limits, time.monotonic())
+            self._budgets[pod] = decision.budget
+            if decision.plan is Plan.WAIT:
+                continue
+            self._waiting.remove(seen)
+            if decision.plan is Plan.CAPTURE:
+                self._capturing[pod] += 1
+                self._start(self._capture(seen))
+            else:
+                self._metrics.refusals.labels(str(decision.reason)).inc()
+                discard_all(seen.directory.snapshots.fd, seen.name)
+                self._done(seen)
+        self._metrics.captures_waiting.set(len(self._waiting))
+
+    def _load(self, pod: str) -> Load:
+        return Load(
+            captures=self._capturing.total(),
+            captures_of_pod=self._capturing[pod],
+            waiting_of_pod=sum(seen.directory.pod_uid == pod for seen in self._waiting) - 1,
+        )
+
+    def _budget(self, pod: str) -> Budget:
+        budget = self._budgets.pop(pod, Budget(self._limits.burst, time.monotonic()))
+        self._budgets[pod] = budget
+        if len(self._budgets) > _PODS_REMEMBERED:
+            self._budgets.popitem(last=False)
+        return budget
+
+    async def _capture(self, seen: SnapshotFound) -> None:
+        collected = None
+        try:
+            collected = await self._loop.run_in_executor(
+                self._capture_threads, self._collector.collect, seen
+            )
+        except TemporaryError as error:
+            self._metrics.captures.labels("retried").inc()
+            event(log, logging.WARNING, str(error), pod_uid=seen.directory.pod_uid)
+            self._loop.call_later(error.delay, self._again, seen)
+        except Exception:
+            log.exception("ignoring a snapshot: capturing it failed")
+        finally:
+            self._capturing[seen.directory.pod_uid] -= 1
+            self._done(seen)
+            self._schedule()
+        if collected is not None:
+            await self._conclude(collected)
+
+    def _again(self, seen: SnapshotFound) -> None:
+        if seen.directory.open:
+            self.found(seen)
+
+    async def _conclude(self, collected: Collected) -> None:
+        if self._analyses_waiting >= _WITH_MODULES:
+            collected.close()
+            collected = Collected(collected.manifest)
+        self._analyses_waiting += 1
+        try:
+            report_id = await self._loop.run_in_executor(
+                self._analysis_threads, self._analyzer.conclude, collected
+            )
+        except OSError as error:
+            event(log, logging.ERROR, f"our disk refused a report, again in 30 s: {error}")
+            self._loop.call_later(_RETRY_SECONDS, self.resume, Collected(collected.manifest))
+        except Exception:
+            log.exception("ignoring a sample until the next start: analysing it failed")
+        else:
+            self._reported(report_id)
+        finally:
+            self._analyses_waiting -= 1
+            collected.close()
+
+    def _done(self, seen: SnapshotFound) -> None:
+        self._known.discard(_key(seen))
+        seen.directory.__exit__()
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _key(seen: SnapshotFound) -> tuple[str, str]:
+    return seen.directory.pod_uid, seen.name.id
