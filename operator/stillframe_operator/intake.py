@@ -1,0 +1,218 @@
+"""The intake: agents submit crashes and ask what has to go.
+
+``Intake`` is the gRPC shell; ``Desk`` is the sentence: authenticate, read the
+report, find its pod and owner, count it.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn, TypeVar
+
+import grpc
+
+from stillframe.errors import InvalidInputError, StillframeError, TemporaryError
+from stillframe.rpc.v1 import intake_pb2, intake_pb2_grpc
+from stillframe_operator import group, metrics
+from stillframe_operator.artifacts import ArtifactsPods
+from stillframe_operator.callers import Caller, Callers, ForbiddenError, UnauthenticatedError
+from stillframe_operator.crash import Crash, from_report
+from stillframe_operator.events import PodEvent, Recorder
+from stillframe_operator.kube import Kube, Object, path
+from stillframe_operator.limits import Limiter
+from stillframe_operator.settings import Settings
+from stillframe_operator.store import (
+    NamespaceGoneError,
+    Recorded,
+    Store,
+    ThrottledError,
+)
+from stillframe_operator.tombstones import Tombstones
+from stillframe_operator.workload import Owners
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+RETRY_AFTER: Final = "retry-after-ms"
+"""Trailing metadata of RESOURCE_EXHAUSTED and UNAVAILABLE: milliseconds."""
+_GONE_RATE, _GONE_BURST = 2.0, 50.0
+"""Reports per second and node about pods nobody can check any more."""
+
+
+class Desk:
+    """Takes a report of an authenticated agent to its CrashReport."""
+
+    def __init__(self, kube: Kube, settings: Settings, store: Store, recorder: Recorder) -> None:
+        self._kube = kube
+        self._owners = Owners(kube)
+        self._artifacts = ArtifactsPods(kube, settings)
+        self._store = store
+        self._recorder = recorder
+        self._artifact_life = timedelta(seconds=settings.artifact_seconds)
+        self._grace = timedelta(seconds=settings.death_grace_seconds)
+        self._gone = Limiter(_GONE_RATE, _GONE_BURST)
+
+    async def submit(self, caller: Caller, report: intake_pb2.Report) -> Recorded | None:
+        """Count ``report``; None when its namespace is gone.
+
+        Raises InvalidInputError, ForbiddenError or TemporaryError.
+        """
+        now = datetime.now(UTC)
+        crash = from_report(report, caller.node, now)
+        _require_own_node(caller, report.node)
+        pod = await self._pod(crash)
+        if pod is None:
+            self._admit_gone(caller)
+            workload = await self._owners.of_gone(crash.pod.namespace, crash.pod.name)
+        elif (pod.get("spec") or {}).get("nodeName") != caller.node:
+            raise ForbiddenError(f"the pod does not run on {caller.node}")
+        else:
+            workload = await self._owners.of_pod(pod)
+        template = await self._artifacts.fetch_template(caller.node) if crash.artifacts else ""
+        arrival = group.Arrival(
+            crash,
+            image=_image(pod, crash.pod.container),
+            verified=_verified(pod, crash),
+            fetch=template.format(id=crash.id),
+            expires=crash.time + self._artifact_life,
+        )
+        spec = group.spec_of(workload, crash)
+        try:
+            recorded = await self._store.record(crash.pod.namespace, spec, arrival)
+        except NamespaceGoneError:
+            return None
+        if now - crash.time > self._grace:
+            await self._store.retract(crash.pod.namespace, workload, crash)
+        if pod is not None:
+            await self._recorder.tell(_captured(crash, recorded))
+        return recorded
+
+    async def _pod(self, crash: Crash) -> Object | None:
+        """Return the reported pod; None when it is gone, or another has its name by now."""
+        pod = await self._kube.find(path("v1", "pods", crash.pod.namespace, crash.pod.name))
+        return pod if pod is not None and pod["metadata"]["uid"] == crash.pod.uid else None
+
+    def _admit_gone(self, caller: Caller) -> None:
+        wait = self._gone.wait(caller.node, time.monotonic())
+        if wait > 0:
+            raise ThrottledError("too many reports of pods that are gone", wait)
+        self._gone.take(caller.node)
+
+
+class Intake(intake_pb2_grpc.IntakeServicer):
+    """Unpacks, calls, answers: every error becomes a gRPC status here and only here."""
+
+    def __init__(self, callers: Callers, desk: Desk, tombstones: Tombstones) -> None:
+        self._callers = callers
+        self._desk = desk
+        self._tombstones = tombstones
+
+    async def Submit(  # noqa: N802 -- the name in the protocol
+        self, request: intake_pb2.SubmitRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> intake_pb2.SubmitResponse:
+        """Record one crash."""
+        with metrics.SUBMIT_SECONDS.time():
+            recorded = await self._answered(context, self._submit(request, context))
+        if recorded is None:
+            metrics.SUBMITS.labels("namespace_gone").inc()
+            return intake_pb2.SubmitResponse()
+        metrics.SUBMITS.labels("ok").inc()
+        return intake_pb2.SubmitResponse(
+            namespace=recorded.namespace,
+            name=recorded.name,
+            uid=recorded.uid,
+            sample_kept=recorded.sample_kept,
+        )
+
+    async def Sync(  # noqa: N802 -- the name in the protocol
+        self, request: intake_pb2.SyncRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> intake_pb2.SyncResponse:
+        """Say which artifacts have to go."""
+        uids = await self._answered(context, self._sync(request, context))
+        return intake_pb2.SyncResponse(tombstones=[intake_pb2.Tombstone(uid=u) for u in uids])
+
+    async def _submit(
+        self, request: intake_pb2.SubmitRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Recorded | None:
+        caller = await self._callers.authenticate(_authorization(context))
+        return await self._desk.submit(caller, request.report)
+
+    async def _sync(
+        self, request: intake_pb2.SyncRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> tuple[str, ...]:
+        caller = await self._callers.authenticate(_authorization(context))
+        _require_own_node(caller, request.node)
+        return await self._tombstones.current()
+
+    async def _answered(
+        self, context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[_T]
+    ) -> _T:
+        try:
+            return await work
+        except StillframeError as error:
+            await _abort(context, error)
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StillframeError) -> NoReturn:
+    code = _status(error)
+    metrics.SUBMITS.labels(code.name).inc()
+    log.warning("intake: %s: %s", code.name, error)
+    if isinstance(error, TemporaryError):
+        context.set_trailing_metadata(((RETRY_AFTER, str(int(error.delay * 1000) + 1)),))
+    await context.abort(code, str(error))
+    raise AssertionError("abort always raises") from error
+
+
+def _status(error: StillframeError) -> grpc.StatusCode:
+    match error:
+        case UnauthenticatedError():
+            return grpc.StatusCode.UNAUTHENTICATED
+        case ForbiddenError():
+            return grpc.StatusCode.PERMISSION_DENIED
+        case InvalidInputError():
+            return grpc.StatusCode.INVALID_ARGUMENT
+        case ThrottledError():
+            return grpc.StatusCode.RESOURCE_EXHAUSTED
+        case TemporaryError():
+            return grpc.StatusCode.UNAVAILABLE
+        case _:
+            return grpc.StatusCode.INTERNAL
+
+
+def _authorization(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str):
+            return value
+    return ""
+
+
+def _require_own_node(caller: Caller, node: str) -> None:
+    if node not in ("", caller.node):
+        raise ForbiddenError(f"an agent on {caller.node} speaks for another node")
+
+
+def _image(pod: Object | None, container: str) -> str:
+    containers = ((pod or {}).get("spec") or {}).get("containers") or []
+    return next((str(c.get("image", "")) for c in containers if c["name"] == container), "")
+
+
+def _verified(pod: Object | None, crash: Crash) -> str:
+    if pod is None:
+        return "PodGone"
+    return "Attested" if crash.attested else "NotAttested"
+
+
+def _captured(crash: Crash, recorded: Recorded) -> PodEvent:
+    return PodEvent(
+        namespace=crash.pod.namespace,
+        pod=crash.pod.name,
+        uid=crash.pod.uid,
+        kind="Warning",
+        reason="CrashCaptured",
+        note=(
+            f"{crash.pod.container}: {crash.signal}: {crash.cause}. "
+            f"kubectl describe crashreport -n {recorded.namespace} {recorded.name}"
+        ),
+        key=crash.id,
+    )
