@@ -8,11 +8,12 @@ from stillframe.corefile import Note as RawNote
 
 from .cause import Cause, explain
 from .escape import LINE, LONG, escape
-from .fault import Fault
+from .fault import Fault, is_code
 from .fingerprint import fingerprint
 from .images import Image, Images
 from .model import MAX_MODULES, MAX_THREADS, Analysis, Frame, Module, Note, Process, Signal, Thread
 from .signals import code_name, signal_name
+from .stack import Stack
 from .trust import TrustedFrame
 from .wording import message, stack_lines, top_frame
 
@@ -24,19 +25,10 @@ class Evidence(NamedTuple):
     images: Images
     fault: Fault | None
     """``None`` for a core without a thread."""
-    stacks: Mapping[int, "Stack"]
+    stacks: Mapping[int, Stack]
     """By index into ``core.threads``; a thread that could not be unwound is missing."""
     abort_message: str = ""
     soft_errors: Sequence[str] = ()
-
-
-class Stack(NamedTuple):
-    """A thread's frames as the earlier stages found them."""
-
-    frames: list[TrustedFrame]
-    head: int
-    """So many are the innermost ones; the rest are the oldest."""
-    total: int
 
 
 def assemble(evidence: Evidence) -> Analysis:
@@ -75,16 +67,16 @@ def _thread(core: CoreFile, index: int, stacks: Mapping[int, Stack], images: Ima
         tid=thread.tid,
         name=escape(thread.name or "", LINE),
         crashed=index == 0,
-        frames=[_frame(frame, images) for frame in stack.frames],
+        frames=[_frame(core, images, frame) for frame in stack.frames],
         frames_total=stack.total,
         frames_head=stack.head,
         registers=thread.registers if index == 0 else {},
     )
 
 
-def _frame(frame: TrustedFrame, images: Images) -> Frame:
+def _frame(core: CoreFile, images: Images, frame: TrustedFrame) -> Frame:
     raw = frame.raw
-    image = images.at(raw.pc)
+    image = images.at(raw.lookup) if is_code(core, raw.lookup) else None
     return Frame(
         pc=raw.pc,
         trust=frame.trust,

@@ -219,7 +219,10 @@ def _abort(functions: Sequence[str], message: str) -> Cause:
     for names, sentence, hint in _ABORTS:
         if any(name in functions for name in names):
             return Cause(f"{sentence}: {message}" if message else sentence, hint)
-    return Cause(f"abort: {message}" if message else "abort() was called", "")
+    if message:
+        return Cause(f"abort: {message}", "")
+    raised = "raise" in functions and "abort" not in functions
+    return Cause("SIGABRT raised by the process itself" if raised else "abort() was called", "")
 
 
 _RULES: tuple[Callable[[Fault], Cause | None], ...] = (

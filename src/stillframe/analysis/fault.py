@@ -55,10 +55,11 @@ def find_fault(core: CoreFile, images: Images, syscall_name: Callable[[int], str
     code = info.code if info else note.fields.code if note else 0
     address = info.address if info and has_address(number, code) else None
     sent = info is not None and has_sender(code)
-    instruction = decode(
-        core.machine, read_code(core, images, thread.pc, MAX_INSTRUCTION), thread.registers
-    )
-    access = access_at(instruction, address) if not sent else None
+    code_bytes = read_code(core, images, thread.pc, MAX_INSTRUCTION)
+    # After a system call, a breakpoint or a sent signal pc is at what comes next.
+    faulted = not sent and number not in (signal.SIGSYS, signal.SIGTRAP)
+    instruction = decode(core.machine, code_bytes, thread.registers) if faulted else None
+    access = access_at(instruction, address)
     if address is None and code == SI_KERNEL and access:
         address = access.address
     return Fault(
@@ -90,6 +91,12 @@ def region_at(core: CoreFile, address: int) -> Region | None:
     flags = segment.flags
     path = file.path if file else ""
     return Region(bool(flags & PF_R), bool(flags & PF_W), bool(flags & PF_X), path)
+
+
+def is_code(core: CoreFile, address: int) -> bool:
+    """Whether an address is in executable memory."""
+    region = region_at(core, address)
+    return region is not None and region.executable
 
 
 def read_code(core: CoreFile, images: Images, address: int, size: int) -> bytes:

@@ -6,6 +6,9 @@ shows every frame.
 
 import re
 from collections.abc import Sequence
+from itertools import dropwhile
+
+from stillframe.names import LIBRARY_FILE
 
 from .escape import base_name
 from .model import Frame
@@ -26,14 +29,11 @@ _COPYING = re.compile(
 _STARTING = re.compile(
     r"_*(start|libc_start_\w+|libc_start_main|start_thread|pthread_start|clone3?|thread_start)"
 )
-_OUR_LIBRARY = "libstillframe.so"
 
 
 def is_noise(frame: Frame) -> bool:
     """Whether a frame above the real one says nothing about the bug."""
     name = frame.function
-    if base_name(frame.module) == _OUR_LIBRARY:
-        return True
     rust = name.startswith(("core::panicking::", "std::panicking::", "std::terminate"))
     return rust or any(p.fullmatch(name) for p in (_DYING, _COPYING))
 
@@ -46,18 +46,19 @@ def is_start(frame: Frame) -> bool:
 def significant(frames: Sequence[Frame]) -> list[Frame]:
     """The frames that tell the bug: without leading noise and without start-up.
 
-    When everything is noise all frames are returned: something must tell.
-    Unnamed frames of libc between noise go with it (a stripped libc names only
-    what it exports).
+    Our own library, unnamed frames of libc (stripped, it names only what it
+    exports) and addresses in no module (a jump to nowhere, generated code) are
+    left out everywhere.  If nothing is left all frames are returned: something
+    must tell.
     """
-    first = 0
-    for index, frame in enumerate(frames):
-        if is_noise(frame):
-            first = index + 1
-        elif frame.function or base_name(frame.module) not in _LIBC:
-            break
-    kept = [frame for frame in frames[first:] if not is_start(frame)]
-    return kept or list(frames)
+    named = [frame for frame in frames if frame.module and not _is_internal(frame)]
+    told = [*dropwhile(is_noise, named)]
+    return [frame for frame in told if not is_start(frame)] or list(frames)
+
+
+def _is_internal(frame: Frame) -> bool:
+    module = base_name(frame.module)
+    return module == LIBRARY_FILE or (module in _LIBC and not frame.function)
 
 
 _LIBC = frozenset({"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1", "libc.so"})

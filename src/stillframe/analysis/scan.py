@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from stillframe.corefile import CoreFile, Thread
 from stillframe.corefile.elf import Machine
 
 MAX_SCAN_BYTES = 16 << 10
@@ -48,6 +49,15 @@ def scan(stack: bytes, pc: int, code: Code) -> list[int]:
             if len(found) == MAX_SCAN_FRAMES:
                 break
     return found
+
+
+def jumped_from(core: CoreFile, thread: Thread, code: Code) -> list[int]:
+    """The return address of a call that led to no code: on the stack, or in the link register."""
+    if core.machine is Machine.X86_64:
+        stack = core.read(thread.sp, 8)
+    else:
+        stack = thread.registers["x30"].to_bytes(8, "little")
+    return scan(stack, thread.pc, code)
 
 
 def _may_return_to(address: int, callee: int, code: Code) -> bool:

@@ -44,23 +44,18 @@ def judge(
     kept: list[TrustedFrame] = []
     trust: Trust = "context"
     for index, frame in enumerate(frames):
-        if index and not is_code(_lookup(frame)):
+        if index and not is_code(frame.lookup):
             break
         kept.append(TrustedFrame(frame, trust))
         if index + 1 < len(frames) and not frames[index + 1].inline and not _same(frames, index):
-            trust = "cfi" if has_cfi(_lookup(frame)) else "frame_pointer"
+            trust = "cfi" if has_cfi(frame.lookup) else "frame_pointer"
     if not kept:
         return Verdict([], None)
     last = kept[-1].raw
-    ended = has_cfi(_lookup(last))
+    ended = has_cfi(last.lookup)
     return Verdict(kept, None if ended else last.sp)
 
 
 def _same(frames: Sequence[RawFrame], index: int) -> bool:
     """Whether the next frame is this one's physical frame: inline frames share it."""
     return frames[index].inline and frames[index].sp == frames[index + 1].sp
-
-
-def _lookup(frame: RawFrame) -> int:
-    """The address of the instruction the frame is at: inside the call, not after it."""
-    return frame.pc if frame.interrupted else frame.pc - 1

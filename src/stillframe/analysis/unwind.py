@@ -21,10 +21,11 @@ from stillframe.corefile import CoreFile
 from .images import Images
 
 MAX_ABORT_MESSAGE = 512
+_FUNCTIONS = (drgn.SymbolKind.FUNC, drgn.SymbolKind.IFUNC)
 
 
 class RawFrame(NamedTuple):
-    """A frame as drgn saw it; ``interrupted`` as in ``drgn.StackFrame``."""
+    """A frame as drgn saw it."""
 
     pc: int
     sp: int
@@ -33,6 +34,12 @@ class RawFrame(NamedTuple):
     line: int
     inline: bool
     interrupted: bool
+    """The pc is of an instruction, as at a crash, and not a return address."""
+
+    @property
+    def lookup(self) -> int:
+        """An address inside of the instruction the frame is at: in the call, not after it."""
+        return self.pc if self.interrupted else self.pc - 1
 
 
 class Trace(NamedTuple):
@@ -135,4 +142,5 @@ def _function(frame: drgn.StackFrame) -> str:
         return ""
     # A symbol without a size is only the nearest one before; it named musl's pause() "memset".
     pc = _pc(frame) - (0 if frame.interrupted else 1)
-    return str(symbol.name) if symbol.address <= pc < symbol.address + symbol.size else ""
+    covers = symbol.address <= pc < symbol.address + symbol.size
+    return str(symbol.name) if covers and symbol.kind in _FUNCTIONS else ""

@@ -1,0 +1,79 @@
+"""One thread's stack: unwound, judged, and completed by a scan where unwinding fails."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+from stillframe.corefile import CoreFile, Thread
+
+from .cfi import has_cfi
+from .fault import is_code, read_code
+from .images import Images
+from .scan import MAX_SCAN_BYTES, Code, jumped_from, scan
+from .trust import TrustedFrame, judge
+from .unwind import Unwinder
+
+_OLDEST = 16
+"""Oldest frames kept of a stack too deep to keep whole."""
+_LEAF_BYTES = 1024
+"""How far the frame of a leaf function is searched for its return address; arbitrary."""
+
+
+class Stack(NamedTuple):
+    """A thread's frames, innermost first."""
+
+    frames: list[TrustedFrame]
+    head: int
+    """So many are the innermost ones; the rest are the oldest."""
+    total: int
+
+
+def find_stack(
+    core: CoreFile, images: Images, unwinder: Unwinder, thread: Thread, limit: int
+) -> Stack:
+    """The stack of a thread, about ``limit`` frames; raises what drgn raises."""
+    code = Code(core.machine, lambda at: read_code(core, images, at - 8, 8), images.at)
+    trace = unwinder.trace(thread.tid, limit - _OLDEST, _OLDEST)
+    verdict = judge(trace.frames, lambda pc: is_code(core, pc), lambda pc: _has_cfi(images, pc))
+    inner = sum(frame.trust == "context" for frame in verdict.frames)
+    missed = _missed(core, thread, verdict.frames[inner:], code)
+    frames = [
+        *verdict.frames[:inner],
+        *(TrustedFrame(frame, "scan") for frame in unwinder.symbolize(missed)),
+        *verdict.frames[inner:],
+    ]
+    if trace.oldest and len(verdict.frames) == len(trace.frames):
+        oldest = [TrustedFrame(frame, frames[-1].trust) for frame in trace.oldest]
+        return Stack([*frames, *oldest], len(frames), trace.total + len(missed))
+    if verdict.scan_from is not None:
+        memory = core.read(verdict.scan_from, MAX_SCAN_BYTES)
+        found = scan(memory, frames[-1].raw.pc, code)
+        frames += [TrustedFrame(frame, "scan") for frame in unwinder.symbolize(found)]
+    frames = frames[:limit]
+    return Stack(frames, len(frames), len(frames))
+
+
+def _missed(
+    core: CoreFile, thread: Thread, callers: Sequence[TrustedFrame], code: Code
+) -> list[int]:
+    """Return addresses between the innermost frame and what frame pointers found next.
+
+    Frame pointers skip the caller of a function that sets up no frame: of musl's
+    system calls, and of "code" that is none.
+    """
+    following = callers[0].raw if callers else None
+    if not is_code(core, thread.pc):
+        found = jumped_from(core, thread, code)
+    elif following and callers[0].trust == "frame_pointer":
+        size = min(max(following.sp - thread.sp, 0), _LEAF_BYTES)
+        found = scan(core.read(thread.sp, size), thread.pc, code)
+    else:
+        return []
+    return list(takewhile(lambda address: not following or address != following.pc, found))
+
+
+def _has_cfi(images: Images, address: int) -> bool:
+    image = images.at(address)
+    if image is None or image.file is None:
+        return False
+    return has_cfi(image.file.data, address - image.bias)
