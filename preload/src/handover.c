@@ -131,6 +131,7 @@ enum sf_release sf_handover_hold(const struct sf_handover *h)
 	uint64_t start = sf_clock_ns(CLOCK_MONOTONIC);
 	uint64_t pause = POLL_FIRST_NS;
 	bool claimed = false;
+	bool agent = false;
 
 	if (sf_config.hold_ms == 0)
 		return SF_RELEASE_DISABLED;
@@ -144,11 +145,13 @@ enum sf_release sf_handover_hold(const struct sf_handover *h)
 		else if (claimed)
 			return SF_RELEASE_AGENT_DIED;
 		else if (!locked(h->dir, 0, 0))
-			return SF_RELEASE_NO_AGENT;
+			return agent ? SF_RELEASE_AGENT_DIED
+				     : SF_RELEASE_NO_AGENT;
 		else if (held >= sf_config.claim_ms * SF_NSEC_MS)
 			return SF_RELEASE_UNCLAIMED;
 		if (held >= sf_config.hold_ms * SF_NSEC_MS)
 			return SF_RELEASE_TIMEOUT;
+		agent = true;
 		sf_sleep_ns(pause);
 		pause = pause * 2 < POLL_MOST_NS ? pause * 2 : POLL_MOST_NS;
 	}

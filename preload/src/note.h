@@ -42,13 +42,14 @@ enum sf_flag {
 
 /* Why the library stopped holding the process; written last, in place. */
 enum sf_release {
-	SF_RELEASE_PENDING = 0,	   /* still held, or killed while held */
-	SF_RELEASE_DONE = 1,	   /* the agent locked byte 2 */
-	SF_RELEASE_NO_AGENT = 2,   /* nobody holds the directory lock */
-	SF_RELEASE_UNCLAIMED = 3,  /* STILLFRAME_CLAIM_MS passed */
-	SF_RELEASE_AGENT_DIED = 4, /* byte 1 was locked and is not any more */
-	SF_RELEASE_TIMEOUT = 5,	   /* STILLFRAME_HOLD_MS passed */
-	SF_RELEASE_DISABLED = 6,   /* STILLFRAME_HOLD_MS is 0 */
+	SF_RELEASE_PENDING = 0,	  /* still held, or killed while held */
+	SF_RELEASE_DONE = 1,	  /* the agent locked byte 2 */
+	SF_RELEASE_NO_AGENT = 2,  /* nobody holds the directory lock */
+	SF_RELEASE_UNCLAIMED = 3, /* STILLFRAME_CLAIM_MS passed */
+	SF_RELEASE_AGENT_DIED =
+		4, /* its lock (byte 1, or the directory) is gone */
+	SF_RELEASE_TIMEOUT = 5,	 /* STILLFRAME_HOLD_MS passed */
+	SF_RELEASE_DISABLED = 6, /* STILLFRAME_HOLD_MS is 0 */
 };
 
 /* Is our own code on the crashing stack? */

@@ -116,8 +116,9 @@ static uint32_t stop_listed(int dir, int pid, int self)
 	return fresh;
 }
 
-/* False for a thread that is gone, a zombie, or has the signal pending behind
- * its mask; one that blocks it and has it no more is in our handler. */
+/* False for a thread that is gone, a zombie, or asleep with the signal pending
+ * behind its mask.  One that runs with it pending may be on its way to us: in
+ * another signal's handler, or in ours because it crashed too. */
 static bool will_park(int tid)
 {
 	static char status[4096];
@@ -134,7 +135,8 @@ static bool will_park(int tid)
 
 	if (!state || *state == 'Z' || *state == 'X' || !pending || !blocked)
 		return false;
-	return !(sf_number(&pending, 16) & sf_number(&blocked, 16) &
+	return *state != 'S' ||
+	       !(sf_number(&pending, 16) & sf_number(&blocked, 16) &
 		 (1ULL << (PARK_SIGNAL - 1)));
 }
 
