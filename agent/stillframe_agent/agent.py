@@ -20,7 +20,6 @@ from stillframe_agent.decide import Limits
 from stillframe_agent.logs import event
 from stillframe_agent.manifest import Manifest, Phase
 from stillframe_agent.metrics import Metrics
-from stillframe_agent.pods import from_logs
 from stillframe_agent.settings import Settings
 from stillframe_agent.spool import Spool
 from stillframe_agent.submit import GrpcIntake, Submitter
@@ -44,7 +43,8 @@ async def run(settings: Settings) -> None:
     state = health.Health(waiting_for={"the spool"}, conditions=selftest.run())
     for reason, remedy in state.conditions.items():
         event(log, logging.ERROR, remedy, reason=reason)
-    async with await health.serve(settings.listen_address, state.ready, metrics.registry):
+    async with await health.serve(settings.listen_address, state.ready, metrics.registry) as server:
+        event(log, logging.INFO, "listening", port=server.sockets[0].getsockname()[1])
         spool = Spool(settings.spool_dir, settings.spool_bytes, settings.spool_items, metrics)
         if await _alone(spool, stop):
             await _work(settings, spool, state, metrics, stop)
@@ -87,7 +87,7 @@ async def _work(
         if manifest.report_id in spooled:
             artifacts.update(replace(manifest, phase=Phase.REPORTED))
         else:
-            worker.resume(Collected(_orphaned(manifest, settings)))
+            worker.resume(Collected(_orphaned(manifest)))
     watcher = Watcher(settings.pods_dir, worker.found, metrics)
     delivery = asyncio.create_task(submitter.run(settings.sync_seconds))
     delivery.add_done_callback(lambda _task: stop.set())
@@ -117,13 +117,10 @@ def _quota(settings: Settings) -> Quota:
     )
 
 
-def _orphaned(manifest: Manifest, settings: Settings) -> Manifest:
+def _orphaned(manifest: Manifest) -> Manifest:
     """A sample whose agent died; its process is gone, and so are the modules."""
     lost = "the agent restarted before the analysis: no module of the process could be opened"
-    pod = manifest.pod if manifest.pod.name else from_logs(manifest.pod.uid, settings.log_dir)
-    return replace(
-        manifest, phase=Phase.CAPTURED, pod=pod, soft_errors=(*manifest.soft_errors, lost)
-    )
+    return replace(manifest, phase=Phase.CAPTURED, soft_errors=(*manifest.soft_errors, lost))
 
 
 def _allow_descriptors() -> None:

@@ -104,22 +104,22 @@ class Collector:
             phase=Phase.CAPTURING,
             snapshot_id=seen.name.id,
             node=self._settings.node_name,
-            pod=PodIdentity(seen.directory.pod_uid),
+            pod=from_logs(seen.directory.pod_uid, self._settings.log_dir),
             created=now,
             expires=now + self._settings.artifacts_age_seconds,
         )
 
     def _keep(self, manifest: Manifest, taken: Capture) -> Collected:
         """Write down what was taken; the process is released already, so names come first."""
-        pod = self._identify(manifest.pod.uid, taken.holder)
         manifest = replace(
             manifest,
             phase=Phase.CAPTURED,
-            pod=pod,
+            pod=self._identify(manifest.pod, taken.holder),
             attested=taken.attested and not disagreements(taken.note, taken.holder),
             complete=taken.complete,
             held_millis=taken.held_millis,
             released=taken.attested,
+            signal=taken.note.fields.signal if taken.note else 0,
             files=(
                 KeptFile(
                     kind="snapshot",
@@ -139,10 +139,11 @@ class Collector:
         modules = tuple((module.path, os.dup(module.fd)) for module in taken.modules)
         return Collected(manifest, modules)
 
-    def _identify(self, pod_uid: str, holder: Holder | None) -> PodIdentity:
+    def _identify(self, pod: PodIdentity, holder: Holder | None) -> PodIdentity:
+        """The pod with its container, as attested; without a process, what the volume says."""
         if holder is None:
-            return from_logs(pod_uid, self._settings.log_dir)
-        place = require_pod(holder.cgroup, pod_uid)
+            return pod
+        place = require_pod(holder.cgroup, pod.uid)
         return identify(place, self._settings.bundles_dir, self._settings.log_dir)
 
     def _refuse(self, seen: SnapshotFound, error: InvalidInputError) -> None:

@@ -27,10 +27,11 @@ class _JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every log line of this process to standard error as JSON."""
+    """Send our log lines from ``level`` on, and warnings of libraries, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("stillframe_agent").setLevel(level.upper())
 
 
 def event(log: logging.Logger, level: int, message: str, **fields: object) -> None:

@@ -62,6 +62,8 @@ class Manifest(_Record, frozen=True, kw_only=True):
     """Seconds since the epoch, on the node's clock."""
     expires: float
     """When the files may go, likewise."""
+    signal: int = 0
+    """As the snapshot says; 0 when it does not."""
     attempts: int = 0
     """Analyses begun: a snapshot that kills its analysis is not tried for ever."""
     files: tuple[KeptFile, ...] = ()

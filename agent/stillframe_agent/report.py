@@ -5,6 +5,7 @@ out: the message of the wire.  Computes only, no I/O.
 """
 
 import hashlib
+import signal
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,6 +17,10 @@ from stillframe.rpc.v1.intake_pb2 import Artifact, Pod, Report, Signal
 from stillframe_agent.manifest import Manifest
 
 MAX_SOFT_ERRORS: Final = 16
+UNKNOWN_CONTAINER: Final = "unknown"
+"""Where the process was dead before we came and its pod has several containers."""
+NO_FINGERPRINT: Final = f"{names.FINGERPRINT_VERSION}:{'0' * 16}"
+"""Groups the crashes of a workload that could not be analysed."""
 _MAX_LINE: Final = 256
 _CLOCK_SLACK_SECONDS: Final = 7 * 86400.0
 """A crash is picked up so late at most: its volume does not live longer without an agent."""
@@ -44,7 +49,7 @@ def build(manifest: Manifest, analysis: Analysis | None, failure: str = "") -> R
             namespace=manifest.pod.namespace,
             name=manifest.pod.name,
             uid=manifest.pod.uid,
-            container=manifest.pod.container,
+            container=manifest.pod.container or UNKNOWN_CONTAINER,
             container_id=manifest.pod.container_id,
         ),
         captured="snapshot",
@@ -71,7 +76,7 @@ def _with_analysis(report: Report, manifest: Manifest, analysis: Analysis) -> No
     report.signal.CopyFrom(
         Signal(
             number=analysis.signal.number,
-            name=analysis.signal.name,
+            name=analysis.signal.name or _signal_name(analysis.signal.number),
             code=analysis.signal.code,
             address=analysis.signal.address or 0,
         )
@@ -90,11 +95,20 @@ def _with_analysis(report: Report, manifest: Manifest, analysis: Analysis) -> No
 def _without_analysis(report: Report, manifest: Manifest, failure: str) -> None:
     if not manifest.complete:
         report.captured = "none"
-    report.fingerprint = f"{names.FINGERPRINT_VERSION}:{hashlib.sha256().hexdigest()[:32]}"
+    report.signal.CopyFrom(Signal(number=manifest.signal, name=_signal_name(manifest.signal)))
+    report.fingerprint = NO_FINGERPRINT
     report.cause = "unknown" if manifest.complete else "killed while the snapshot was written"
     report.message = _line(failure)
     report.involvement = "unknown"
     report.soft_errors.extend(_bounded((failure, *manifest.soft_errors)))
+
+
+def _signal_name(number: int) -> str:
+    """Such as ``SIGSEGV``; the operator wants a name for every report."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "SIGUNKNOWN"
 
 
 def _crash_time(note: Note, captured: float) -> float:

@@ -38,13 +38,17 @@ _PERMANENT: Final = {
     grpc.StatusCode.PERMISSION_DENIED,
 }
 _RETRY_AFTER: Final = "retry-after-ms"
-"""Trailing metadata of ``RESOURCE_EXHAUSTED``."""
+"""Trailing metadata of ``RESOURCE_EXHAUSTED`` and ``UNAVAILABLE``."""
 _CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.enable_http_proxy", 0),
 )
+
+
+class ThrottledError(TemporaryError):
+    """The operator has no room for this report now; for others it may have."""
 
 
 class Intake(Protocol):
@@ -125,9 +129,11 @@ def _converted(error: grpc.aio.AioRpcError) -> StillframeError:
     text = f"{error.code().name}: {error.details()}"
     if error.code() in _PERMANENT:
         return PermanentError(text)
-    trailer = dict(error.trailing_metadata() or ())
-    millis = str(trailer.get(_RETRY_AFTER, ""))
-    return TemporaryError(text, delay=int(millis) / 1000 if millis.isdecimal() else 0.0)
+    millis = str(dict(error.trailing_metadata() or ()).get(_RETRY_AFTER, ""))
+    delay = int(millis) / 1000 if millis.isdecimal() else _BACKOFF_FIRST
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return ThrottledError(text, delay)
+    return TemporaryError(text, delay)
 
 
 class Backoff:
@@ -197,12 +203,20 @@ class Submitter:
                 self._metrics.spool_dropped.labels("refused").inc()
                 event(log, logging.ERROR, f"report dropped: {error}", report=report_id)
                 self._spool.remove(report_id)
+            except ThrottledError as error:
+                self._later(report_id, error.delay)
+                return
             except TemporaryError as error:
                 if self._backoff.failed(error.delay):
                     event(log, logging.WARNING, f"the operator does not take reports: {error}")
             else:
                 self._backoff.succeeded()
                 await asyncio.to_thread(self._acknowledged, report_id, answer)
+
+    def _later(self, report_id: str, seconds: float) -> None:
+        """Deliver again after ``seconds`` and a little, meanwhile others have their turn."""
+        seconds *= random.uniform(1.0, 1.5)  # noqa: S311
+        asyncio.get_running_loop().call_later(seconds, self.submit, report_id)
 
     def _acknowledged(self, report_id: str, answer: SubmitResponse) -> None:
         """Remember who counted the report, then forget it."""
