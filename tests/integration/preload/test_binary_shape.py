@@ -1,0 +1,75 @@
+"""What the library is, before it runs: the contract a linker and a loader see."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.preload.conftest import LIBRARY
+
+GOLDEN = {
+    "T": {"pthread_create"},
+    "w": {"__environ", "environ", "getauxval"},
+}
+"""Dynamic symbols by kind: exported functions, and weak undefined ones.
+
+A strong undefined symbol (U) that some libc lacks would keep every process of a
+pod from starting.
+"""
+MOST_BYTES = 64 * 1024
+
+pytestmark = pytest.mark.usefixtures("note_dump")  # builds everything
+
+
+def readelf(option: str, path: Path = LIBRARY) -> str:
+    return subprocess.run(
+        ["readelf", option, path], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_dynamic_symbols_are_the_golden_ones() -> None:
+    lines = subprocess.run(
+        ["nm", "--dynamic", LIBRARY], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    kinds: dict[str, set[str]] = {}
+    for line in lines:
+        *_, kind, name = line.split()
+        kinds.setdefault(kind, set()).add(name)
+
+    assert kinds == GOLDEN
+
+
+def test_library_needs_no_other() -> None:
+    dynamic = readelf("-dW")
+
+    assert "NEEDED" not in dynamic
+    assert "TEXTREL" not in dynamic
+    assert "VERNEED" not in dynamic
+    assert "VERDEF" not in dynamic, "a versioned definition satisfies no versioned reference"
+
+
+def test_library_is_small_and_its_debug_info_apart() -> None:
+    assert LIBRARY.stat().st_size <= MOST_BYTES
+    assert ".debug_info" not in readelf("-SW")
+    assert ".debug_info" in readelf("-SW", LIBRARY.with_name("libstillframe.so.debug"))
+
+
+def test_library_has_a_build_id_and_keeps_shadow_stacks_on() -> None:
+    notes = readelf("-nW")
+
+    assert "Build ID" in notes
+    assert "IBT, SHSTK" in notes
+
+
+def test_stack_and_relocated_data_are_protected() -> None:
+    headers = readelf("-lW")
+    stack = next(line for line in headers.splitlines() if "GNU_STACK" in line)
+
+    assert " RW " in stack
+    assert "GNU_RELRO" in headers
+    assert not any(" RWE " in line for line in headers.splitlines())
+
+
+def test_unwinders_get_past_every_function() -> None:
+    """pthread_exit and cancellation unwind through our frame below each thread."""
+    assert "GNU_EH_FRAME" in readelf("-lW")
