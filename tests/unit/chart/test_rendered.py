@@ -4,10 +4,13 @@ Aspects: the agent's privileges, the artifacts pods' lack of them, the operator'
 webhooks and the warnings, and that everything is spelled as the code spells it.
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stillframe_agent.settings as agent
+import stillframe_operator.settings as operator
 import yaml
 
 from stillframe import names
@@ -46,7 +49,7 @@ def effective(pod: Manifest, container: Manifest, key: str) -> Any:
 
 def environment(pod: Manifest) -> dict[str, str]:
     (container,) = pod["containers"]
-    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    return {entry["name"]: entry.get("value", "from-the-pod") for entry in container["env"]}
 
 
 COMPONENTS = (names.COMPONENT_OPERATOR, names.COMPONENT_AGENT, names.COMPONENT_ARTIFACTS)
@@ -219,17 +222,74 @@ def test_names_are_those_of_the_code(rendered: Rendered) -> None:
     assert volumes["ca"]["configMap"] == {"name": names.CA_CONFIGMAP, "optional": True}
 
 
-@pytest.mark.parametrize("component", [names.COMPONENT_OPERATOR, names.COMPONENT_AGENT])
-def test_every_setting_is_in_the_components_contract(rendered: Rendered, component: str) -> None:
-    contract = (ROOT / component / "README.md").read_text()
-    prefix = f"STILLFRAME_{component.upper()}_"
-    for name in environment(pod_of(rendered, component)):
-        assert f"`{name}`" in contract or f"`{name.removeprefix(prefix)}`" in contract
+def test_the_operator_takes_its_settings(rendered: Rendered) -> None:
+    given = environment(pod_of(rendered, "operator"))
+    settings = operator.from_environment(given)
+    (exclusion, *_) = rendered["MutatingWebhookConfiguration", "stillframe"]["webhooks"]
+    excluded = exclusion["namespaceSelector"]["matchExpressions"][0]["values"]
+    assert [*settings.excluded_namespaces, "stillframe"] == excluded
+    service = rendered["Service", settings.service]["spec"]
+    assert {port["name"]: port["port"] for port in service["ports"]} == {
+        "webhook": 443,
+        "intake": settings.intake_port,
+    }
+    container = pod_of(rendered, "operator")["containers"][0]
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
+        "webhook": settings.webhook_port,
+        "intake": settings.intake_port,
+        "health": settings.http_port,
+    }
+    for kind, name in (
+        ("Deployment", settings.deployment),
+        ("MutatingWebhookConfiguration", settings.webhook_configuration),
+        ("ServiceAccount", settings.agent_service_account),
+    ):
+        assert (kind, name) in rendered
 
 
-def test_large_numbers_stay_whole_in_the_environment(rendered: Rendered) -> None:
-    for component in (names.COMPONENT_OPERATOR, names.COMPONENT_AGENT):
-        assert not [v for v in environment(pod_of(rendered, component)).values() if "e+" in v]
+def test_the_agent_takes_its_settings(rendered: Rendered) -> None:
+    pod = pod_of(rendered, "agent")
+    given = environment(pod)
+    known = {f"{agent.ENV_PREFIX}{f.name.upper()}" for f in fields(agent.Settings)}
+    assert set(given) <= known
+    mounts = {m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+    assert given["STILLFRAME_AGENT_BUNDLES_DIR"] in mounts
+    settings = agent.Settings(
+        node_name="n", operator_address=given["STILLFRAME_AGENT_OPERATOR_ADDRESS"]
+    )
+    assert {str(p) for p in (settings.pods_dir, settings.log_dir, settings.state_dir)} <= mounts
+    assert {str(settings.ca_file.parent), str(settings.token_file.parent)} <= mounts
+    host, _, port = settings.operator_address.rpartition(":")
+    assert host == "stillframe-operator.stillframe.svc"
+    assert port in [
+        str(p["port"]) for p in rendered["Service", host.split(".")[0]]["spec"]["ports"]
+    ]
+
+
+def test_evidence_and_its_tombstones_expire_together(rendered: Rendered) -> None:
+    of_agent = environment(pod_of(rendered, "agent"))
+    of_operator = environment(pod_of(rendered, "operator"))
+    age = of_agent["STILLFRAME_AGENT_ARTIFACTS_AGE_SECONDS"]
+    assert age == of_operator["STILLFRAME_OPERATOR_ARTIFACT_SECONDS"]
+
+
+def test_the_operators_rights_are_those_of_its_contract(rendered: Rendered) -> None:
+    contract = (ROOT / "operator/README.md").read_text().partition("## RBAC")[2].partition("## ")[0]
+    promised = set()
+    for row in (line for line in contract.splitlines() if line.startswith("| `")):
+        groups, resources, verbs = (cell.replace(", ", " ") for cell in row.split("|")[1:4])
+        promised.add((words(groups), words(resources.partition("(")[0]), words(verbs)))
+    granted = {
+        (frozenset(rule["apiGroups"]), frozenset(rule["resources"]), frozenset(rule["verbs"]))
+        for kind in ("ClusterRole", "Role")
+        for rule in rendered[kind, "stillframe-operator"]["rules"]
+    }
+    assert granted == promised
+
+
+def words(cell: str) -> frozenset[str]:
+    """The words of a table's cell, without the marks of code; the core group is an empty one."""
+    return frozenset(word.strip('"') for word in cell.replace("`", " ").split())
 
 
 def test_a_drain_never_waits_for_the_operator(rendered: Rendered) -> None:
