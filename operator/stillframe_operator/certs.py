@@ -83,7 +83,7 @@ class Certificates:
         full = f"{service}.{namespace}.svc"
         dns = [full, f"{full}.cluster.local", f"{service}.{namespace}", service, "localhost"]
         leaf = authority.new_leaf(signer, dns, now)
-        _load_chain(self.context, leaf.certificate_pem + leaf.key_pem)
+        load_chain(self.context, leaf.certificate_pem + leaf.key_pem)
         self._leaf, self._issuer = leaf, signer.certificate_pem
         log.info("certificate: leaf valid until %s", leaf.expires)
 
@@ -124,7 +124,7 @@ def _decode(data: Data) -> list[authority.KeyPair]:
         ) from error
 
 
-def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
+def load_chain(context: ssl.SSLContext, pem: bytes) -> None:
     """``load_cert_chain`` takes only file names: give it one that is memory."""
     fd = os.memfd_create("stillframe-leaf", os.MFD_CLOEXEC)
     try:

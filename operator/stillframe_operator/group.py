@@ -201,6 +201,8 @@ def _described(status: CrashReportStatus, newest: Arrival) -> CrashReportStatus:
         message=crash.message,
         top_frame=crash.top_frame,
         last_image=newest.image[:256] or status.last_image,
+        last_node=crash.node,
+        last_pod=crash.pod.name,
         stack=list(crash.stack),
     )
 

@@ -20,15 +20,16 @@ LEASE_CALL_SECONDS: Final = 2.0
 _Port = Annotated[int, Meta(ge=0, le=65535)]
 _Positive = Annotated[int, Meta(ge=1)]
 _Seconds = Annotated[float, Meta(ge=0)]
+_Name = Annotated[str, Meta(min_length=1)]
 _Names = tuple[str, ...]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be chosen; ports of 0 mean any free port."""
 
-    namespace: str
+    namespace: _Name
     """The operator's own namespace."""
-    injector_image: str
+    injector_image: _Name
     """Image of the init container that copies the library."""
     identity: str = msgspec.field(default_factory=platform.node)
     """Name of this replica in the Lease: the pod's name."""

@@ -28,12 +28,7 @@ def workload(api_version: str, kind: str, name: str) -> Workload:
     >>> workload("apps/v1", "Deployment", "web").ref
     'deployment/web'
     """
-    return Workload(
-        api_version=api_version[:128],
-        kind=kind[:128],
-        name=name,
-        ref=f"{kind.lower()}/{name}"[:253],
-    )
+    return Workload(api_version=api_version, kind=kind, name=name, ref=f"{kind.lower()}/{name}")
 
 
 def controller(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -1,0 +1,112 @@
+"""Grouping: every report counts once, in any order and batching, and the object stays bounded."""
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stillframe_operator.crash import Crash, Pod
+from stillframe_operator.group import Arrival, merge, report_name, retract, spec_of
+from stillframe_operator.workload import workload
+
+from stillframe.api.crashreport import (
+    MAX_OBJECT_BYTES,
+    MAX_RECENT_REPORTS,
+    MAX_SAMPLES,
+    CrashReportStatus,
+    SampleArtifact,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(days=1)
+hard = st.text(st.sampled_from('a"\\ é😀'), max_size=256)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> Arrival:
+    number = draw(st.integers(0, 40))
+    crash = Crash(
+        id=f"{number:032x}",
+        time=START + timedelta(seconds=number * 37),
+        node="n",
+        pod=Pod("shop", f"web-{number}", "u", "app", f"{number:064x}"),
+        signal="SIGSEGV",
+        fingerprint="v1:0123456789abcdef",
+        cause=draw(hard),
+        message=draw(hard),
+        captured=draw(st.sampled_from(["snapshot", "core", "none"])),
+        stack=tuple(draw(st.lists(hard, max_size=3))) * 20,
+        artifacts=tuple(draw(st.sampled_from([(), (SampleArtifact(kind="core", bytes=1),)]))),
+    )
+    return Arrival(crash, image=draw(hard), fetch=draw(hard))
+
+
+batches = st.lists(st.lists(arrivals(), max_size=8), max_size=8)
+
+
+@given(batches)
+@settings(max_examples=200)
+def test_each_report_counts_once_however_often_it_comes(incoming: list[list[Arrival]]) -> None:
+    status = CrashReportStatus()
+    for batch in incoming:
+        status = merge(status, batch, NOW).status
+        assert merge(status, batch, NOW).status == status
+    ids = {arrival.crash.id for batch in incoming for arrival in batch}
+    assert status.count == len(ids)
+    if ids:
+        times = [START + timedelta(seconds=int(i, 16) * 37) for i in ids]
+        assert status.first_seen == min(times).strftime("%Y-%m-%dT%H:%M:%SZ")
+        assert status.last_seen == max(times).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@given(st.lists(arrivals(), max_size=12), st.randoms())
+def test_order_and_batching_do_not_change_the_count(
+    incoming: list[Arrival], random: Random
+) -> None:
+    together = merge(CrashReportStatus(), incoming, NOW).status
+    shuffled = list(incoming)
+    random.shuffle(shuffled)
+    apart = CrashReportStatus()
+    for arrival in shuffled:
+        apart = merge(apart, [arrival], NOW).status
+    assert (apart.count, apart.first_seen, apart.last_seen) == (
+        together.count,
+        together.first_seen,
+        together.last_seen,
+    )
+
+
+@given(batches)
+@settings(max_examples=100)
+def test_the_object_stays_bounded_and_valid(incoming: list[list[Arrival]]) -> None:
+    status = CrashReportStatus()
+    for batch in incoming:
+        merged = merge(status, batch, NOW, refused=3)
+        status = merged.status
+        assert merged.kept == set(status.samples)
+    assert len(status.samples) <= MAX_SAMPLES
+    assert len(status.recent_reports) <= MAX_RECENT_REPORTS
+    assert len(msgspec.json.encode(status)) <= MAX_OBJECT_BYTES
+    assert msgspec.convert(msgspec.to_builtins(status), CrashReportStatus) == status
+
+
+@given(st.lists(arrivals(), max_size=8), arrivals())
+def test_what_was_counted_can_be_taken_back_once(old: list[Arrival], extra: Arrival) -> None:
+    status = merge(CrashReportStatus(), old, NOW).status
+    if extra.crash.id in {arrival.crash.id for arrival in old}:
+        return
+    more = merge(status, [extra], NOW).status
+    less = retract(more, extra.crash.id)
+    assert less.count == status.count
+    assert retract(less, extra.crash.id) == less
+
+
+@given(st.text(min_size=1, max_size=253), arrivals())
+def test_names_are_labels_that_fit(name: str, arrival: Arrival) -> None:
+    spec = spec_of(workload("apps/v1", "Deployment", name), arrival.crash)
+    made = report_name(spec)
+    assert len(made) <= 63
+    assert made.replace("-", "").isascii()
+    assert made.strip("-") == made
+    assert made == made.lower()
