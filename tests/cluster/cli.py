@@ -25,12 +25,12 @@ def main() -> int:
 
 
 def images() -> int:
-    """Runs `tests/cluster/images`; prints what it made and returns the exit status."""
+    """Runs `tests/cluster/images`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="images", description="The project's container images.")
     parser.add_argument("verb", choices=("context", "build"))
     make = {"context": imaging.python_context, "build": imaging.project_images}
     try:
-        print(make[parser.parse_args().verb]())
+        make[parser.parse_args().verb]()
     except ClusterError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
@@ -112,15 +112,15 @@ def _exec(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     cluster = Cluster.find(arguments.name, arguments.state)
     for archive in arguments.archive:
-        cluster.import_images(archive)
+        cluster.import_archive(archive)
     return 0
 
 
 def _images(arguments: argparse.Namespace) -> int:
     before = time.monotonic()
-    archive = imaging.project_images()
+    images = imaging.project_images()
     built = time.monotonic()
-    Cluster.find(arguments.name, arguments.state).update_images(archive)
+    Cluster.find(arguments.name, arguments.state).import_images(images)
     print(f"# built in {built - before:.1f} s, imported in {time.monotonic() - built:.1f} s")
     return 0
 
@@ -138,9 +138,9 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     kubeconfig = Cluster.find(arguments.name, arguments.state).layout.kubeconfig
-    kubectl = [build_binaries() / "kubectl", f"--kubeconfig={kubeconfig}"]
-    wide = ["--all-namespaces", "--output=wide"]
-    return subprocess.run([*kubectl, "get", "nodes,pods", *wide], check=False).returncode
+    kubectl = (build_binaries() / "kubectl", f"--kubeconfig={kubeconfig}")
+    shown = ("nodes,pods", "--all-namespaces", "--output=wide")
+    return subprocess.run([*kubectl, "get", *shown], check=False).returncode
 
 
 def _bin(arguments: argparse.Namespace) -> int:

@@ -41,8 +41,8 @@ class Node:
     veth: str
     directory: Path
     """State on the host, at the same path inside the node; goes when the cluster goes down."""
-    store: Path
-    """containerd's root, and a list of what was imported; kept when the cluster goes down."""
+    images: Path
+    """containerd's root, with the images; kept when the cluster goes down."""
 
     @property
     def cgroup(self) -> str:
@@ -135,5 +135,5 @@ class Layout:
             pods=IPv4Network((int(self.pods.network_address) + (index << 8), 24)),
             veth=f"sf{self.net}n{index}",
             directory=self.run / "nodes" / name,
-            store=self.state / "images" / name,
+            images=self.state / "images" / name,
         )

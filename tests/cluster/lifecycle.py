@@ -5,6 +5,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.cluster import host, imaging
 from tests.cluster.layout import HERE, MAX_NODES, NETS, Layout, cache_root
-from tests.cluster.node import RunningNode
+from tests.cluster.node import CTR, RunningNode
 from tests.cluster.pki import CLIENT, SERVER, Authority
 from tests.cluster.shell import ClusterError, need_root, run, run_together, wait_for
 
@@ -27,7 +28,7 @@ CLIENTS = {
 }
 """Every user with a kubeconfig of its own, and who the API server takes it for."""
 
-IMPORT = ("ctr", "--namespace=k8s.io", "images", "import", "-")
+IMPORT = [*CTR, "images", "import", "-"]
 
 
 def remove(name: str, state: Path | None, purge: bool) -> bool:
@@ -128,7 +129,7 @@ class Cluster:
             for node in nodes:
                 node.api_ready()
             self._wait_ready(nodes, binaries)
-            self.update_images(images)
+            self.import_images(images)
             return True
 
     def down(self) -> None:
@@ -145,28 +146,23 @@ class Cluster:
             )
             shutil.rmtree(self.layout.run)
 
-    def import_images(self, archive: Path) -> None:
-        """Imports an OCI or docker-archive on all nodes at once."""
-        self._import(archive, self.nodes())
+    def import_archive(self, archive: Path) -> None:
+        """Imports an OCI or docker archive on all nodes at once."""
+        run_together([node.enter() + IMPORT for node in self.nodes()], stdin=archive)
 
-    def update_images(self, archive: Path) -> None:
-        """Imports an archive of `imaging` on the nodes whose store got another one last."""
-        # FAMILY.HASH.tar: the note is the family's, since an older archive moves the tags back.
-        notes = {
-            node: node.node.store / f"{archive.name.partition('.')[0]}.imported"
-            for node in self.nodes()
-        }
-        outdated = [
-            node
-            for node, note in notes.items()
-            if not note.exists() or note.read_text() != archive.name
-        ]
-        self._import(archive, outdated)
+    def import_images(self, images: imaging.Built) -> None:
+        """Gives every node the images that it does not have in this very version."""
+        current = {name: images.store.digests()[name] for name in images.references}
+        outdated = [node for node in self.nodes() if not current.items() <= node.images().items()]
+        if not outdated:
+            return
         for node in outdated:
-            notes[node].write_text(archive.name)
-
-    def _import(self, archive: Path, nodes: list[RunningNode]) -> None:
-        run_together([[*node.enter(), *IMPORT] for node in nodes], stdin=archive)
+            node.keep_previous(images.references)
+        everywhere = frozenset.intersection(*(node.blobs() for node in outdated))
+        with tempfile.TemporaryDirectory(dir=self.layout.state) as scratch:
+            archive = Path(scratch) / "images.tar"
+            images.store.archive(images.references, present=everywhere, to=archive)
+            run_together([node.enter() + IMPORT for node in outdated], stdin=archive)
 
     @property
     def _lock_file(self) -> Path:

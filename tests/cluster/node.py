@@ -6,6 +6,7 @@ import select
 import signal
 import string
 import subprocess
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.cluster.pki import CLIENT, SERVER, Authority
 from tests.cluster.shell import ClusterError, run, wait_for
 
 NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup")
+CTR = ("ctr", "--namespace=k8s.io")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class RunningNode:
             "HOST_IP": str(self.layout.host_ip),
             "PEERS": " ".join(f"{peer.pods}={peer.ip}" for peer in self.layout.peers(self.node)),
             "STATE": str(self.layout.run),
-            "IMAGES": str(self.node.store / "containerd"),
+            "IMAGES": str(self.node.images),
             "BINARIES": str(binaries),
             "CGROUPS": " ".join(map(str, host.make_cgroups(self.layout, self.node))),
             "FIRST": " ".join(name for name in commands if name in BEFORE_API),
@@ -80,6 +82,26 @@ class RunningNode:
     def enter(self) -> list[str]:
         """The command prefix that runs something inside the node."""
         return ["nsenter", f"--target={self.pid()}", *NAMESPACES, "--"]
+
+    def images(self) -> dict[str, str]:
+        """Image reference → digest, of the node's image store."""
+        # REF TYPE DIGEST SIZE PLATFORMS LABELS, and the first line says so.
+        lines = run(*self.enter(), *CTR, "images", "list").splitlines()[1:]
+        return {reference: digest for reference, _, digest, *_ in map(str.split, lines)}
+
+    def keep_previous(self, references: AbstractSet[str]) -> None:
+        """Gives the images a second name until the next import.
+
+        Else containerd's collector takes layers that the new version shares with the old one
+        between the moment an import finds them and the moment it builds on them: "parent snapshot
+        does not exist".
+        """
+        for reference in self.images().keys() & references:
+            run(*self.enter(), *CTR, "images", "tag", "--force", reference, f"{reference}-before")
+
+    def blobs(self) -> frozenset[str]:
+        """Digests of everything in the node's content store."""
+        return frozenset(run(*self.enter(), *CTR, "content", "list", "--quiet").split())
 
     def stop_daemon(self, daemon: str) -> None:
         """Kills ``daemon`` as abruptly as a crash would, and keeps it from starting again."""
@@ -129,7 +151,7 @@ class RunningNode:
             (directory / name).mkdir(parents=True, exist_ok=True)
         for name in ("lib/kubelet", "lib/cni", "log"):
             (directory / "var" / name).mkdir(parents=True, exist_ok=True)
-        (self.node.store / "containerd").mkdir(parents=True, exist_ok=True)
+        self.node.images.mkdir(parents=True, exist_ok=True)
         for stale in ("pid", "wants-network", "has-network", "api-ready"):
             (directory / stale).unlink(missing_ok=True)
         for name, command in commands.items():
