@@ -65,6 +65,17 @@ static bool next_piece(struct piece_iterator *it, struct piece *ret)
 	return false;
 }
 
+/* Without /proc the chosen ranges are all we know of the address space. */
+static void assume_maps(void)
+{
+	for (uint32_t i = 0; i < sf_ranges.count; i++)
+		sf_maps.entry[sf_maps.count++] = (struct sf_map){
+			.start = sf_ranges.entry[i].start,
+			.end = sf_ranges.entry[i].end,
+			.flags = PF_R | PF_W,
+		};
+}
+
 static void add_threads(void)
 {
 	for (uint32_t i = 0; i < sf_threads.count; i++)
@@ -91,6 +102,8 @@ static bool choose(struct sf_crash *crash, const struct sf_notes *notes,
 		return false;
 	if (level == LEVEL_ALL)
 		add_threads();
+	if (sf_maps.count == 0)
+		assume_maps();
 	return true;
 }
 

@@ -16,6 +16,6 @@ struct sf_crash {
 };
 
 /* The handler of every watched signal. */
-void sf_on_crash(int sig, siginfo_t *si, void *uc);
+void sf_on_crash(int sig, siginfo_t *si, void *context);
 
 #endif

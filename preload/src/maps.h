@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define SF_MAPS_MAX  8192
-#define SF_NAMES_MAX (256 * 1024)
+#define SF_NAMES_MAX (256UL * 1024)
 
 struct sf_map {
 	uint64_t start, end;

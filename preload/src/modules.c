@@ -93,9 +93,9 @@ static void add_link_map(uint64_t r_debug)
 		if (sf_peek(at, &map, sizeof(map)))
 			return;
 		add(at, sizeof(map));
-		if (sf_maps_find(map.l_name))
+		if (map.l_name)
 			add(map.l_name, NAME_BYTES);
-		if (sf_maps_find(map.l_ld))
+		if (map.l_ld)
 			add(map.l_ld, DYNAMIC_BYTES);
 	}
 }

@@ -16,7 +16,7 @@ void sf_ranges_reset(uint64_t limit)
 void sf_ranges_add(uint64_t start, uint64_t end)
 {
 	struct sf_range *entry = sf_ranges.entry;
-	uint32_t first = sf_ranges.count;
+	uint32_t first;
 	uint32_t last = sf_ranges.count;
 	uint64_t merged = 0;
 

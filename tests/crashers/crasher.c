@@ -433,6 +433,66 @@ static NOINLINE void vforked_child(void)
 	null_write();
 }
 
+/* Bad places to crash in. */
+
+static NOINLINE void not_dumpable(void)
+{
+	prctl(PR_SET_DUMPABLE, 0);
+	sink = *(volatile int *)zero;
+}
+
+#define FORBID(number)                                                         \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1),                   \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+
+static NOINLINE void forbidding_filter(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		FORBID(SYS_close_range),
+		FORBID(SYS_process_vm_readv),
+		FORBID(SYS_prctl),
+		FORBID(SYS_tgkill),
+		FORBID(SYS_rt_tgsigqueueinfo),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(filter) / sizeof(*filter), filter};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+	null_read();
+}
+
+static long memory_number(const char *name)
+{
+	char path[128];
+	char line[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/fs/cgroup/memory/memory.%s_in_bytes",
+		 name);
+	file = fopen(path, "r");
+	if (!file || !fgets(line, sizeof(line), file))
+		exit(100);
+	fclose(file);
+	return atol(line);
+}
+
+/* Uses the memory of its cgroup up to THREADS KiB below the limit. */
+static NOINLINE void hog(void)
+{
+	long until = memory_number("limit") - threads * 1024L;
+
+	while (memory_number("usage") < until) {
+		volatile char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		page[0] = 1;
+	}
+	null_read();
+}
+
 static NOINLINE void exit_normal(void)
 {
 	exit(0);
@@ -472,6 +532,9 @@ static NOINLINE void exit_normal(void)
 	X(term_during_hold)                                                    \
 	X(forked_child)                                                        \
 	X(vforked_child)                                                       \
+	X(not_dumpable)                                                        \
+	X(forbidding_filter)                                                   \
+	X(hog)                                                                 \
 	X(exit_normal)
 
 static const struct {

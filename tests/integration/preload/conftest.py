@@ -1,7 +1,6 @@
 """The library and the crashers, built once; a fresh hand-over directory for each test."""
 
 import os
-import resource
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ CRASHERS = ROOT / "build/crashers"
 SECONDS = 30
 """Longest a crasher may run."""
 
+NO_CORE = ("prlimit", "--core=0")
 AS_INIT = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Makes the command pid 1 of a pid namespace, as in a container; relays its death."""
 
@@ -44,22 +44,18 @@ class Stage:
     note_dump: Path
     library: Path = LIBRARY
 
-    def environment(self, library: bool, **variables: str) -> dict[str, str]:
-        preload = {"LD_PRELOAD": str(self.library)} if library else {}
+    def environment(self, **variables: str) -> dict[str, str]:
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("STILLFRAME_")},
             "STILLFRAME_DIR": str(self.directory),
-            **preload,
             **{f"STILLFRAME_{name}": value for name, value in variables.items()},
         }
 
-    def command(
-        self, libc: str, way: str, *arguments: str, library: bool, init: bool
-    ) -> list[str]:
-        """`env` between `unshare` and the crasher: only the crasher is preloaded."""
+    def command(self, libc: str, way: str, *arguments: str, library: bool, init: bool) -> list[str]:
+        """`env` right before the crasher: only the crasher is preloaded."""
         preload = [f"LD_PRELOAD={self.library}"] if library else []
         crasher = [str(crasher_of(libc)), way, *arguments]
-        return [*(AS_INIT if init else ()), "env", *preload, *crasher]
+        return [*NO_CORE, *(AS_INIT if init else ()), "env", *preload, *crasher]
 
     def start(
         self,
@@ -68,17 +64,13 @@ class Stage:
         *arguments: str,
         library: bool = True,
         init: bool = False,
-        cwd: Path | None = None,
-        core: bool = False,
         **variables: str,
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             self.command(libc, way, *arguments, library=library, init=init),
-            env=self.environment(False, **variables),
+            env=self.environment(**variables),
             stderr=subprocess.PIPE,
             text=True,
-            cwd=cwd,
-            preexec_fn=any_core if core else no_core,
         )
 
     def finish(self, process: subprocess.Popen[str], libc: str = "glibc") -> Outcome:
@@ -105,14 +97,6 @@ class Stage:
     def clear(self) -> None:
         for path in self.directory.glob("*"):
             path.unlink()
-
-
-def no_core() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def any_core() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def crasher_of(libc: str) -> Path:

@@ -10,18 +10,20 @@ int main(void)
 
 	if (fread(&n, sizeof(n), 1, stdin) != 1)
 		return 1;
-	printf("{\"size\": %u, \"format\": %u, \"library\": %u, \"flags\": %u, ",
+	printf("{\"size\": %u, \"format\": %u, \"library\": %u, \"flags\": "
+	       "%u, ",
 	       n.size, n.format, n.library, n.flags);
 	printf("\"id\": \"");
 	for (unsigned i = 0; i < sizeof(n.id); i++)
 		printf("%02x", n.id[i]);
-	printf("\", \"pid\": %d, \"tid\": %d, \"uid\": %u, \"gid\": %u, ", n.pid,
-	       n.tid, n.uid, n.gid);
+	printf("\", \"pid\": %d, \"tid\": %d, \"uid\": %u, \"gid\": %u, ",
+	       n.pid, n.tid, n.uid, n.gid);
 	printf("\"start_ticks\": %llu, \"pid_ns\": %llu, \"mnt_ns\": %llu, "
 	       "\"user_ns\": %llu, ",
 	       n.start_ticks, n.pid_ns, n.mnt_ns, n.user_ns);
 	printf("\"crash_realtime_ns\": %llu, \"crash_monotonic_ns\": %llu, "
-	       "\"snapshot_monotonic_ns\": %llu, \"release_monotonic_ns\": %llu, ",
+	       "\"snapshot_monotonic_ns\": %llu, \"release_monotonic_ns\": "
+	       "%llu, ",
 	       n.crash_realtime_ns, n.crash_monotonic_ns,
 	       n.snapshot_monotonic_ns, n.release_monotonic_ns);
 	printf("\"signal\": %d, \"code\": %d, \"address\": %llu, "

@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import cached_property
@@ -16,6 +17,7 @@ from typing import Any
 
 import drgn
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 PRSTATUS = "NT_PRSTATUS"
 REGISTERS_AT = 112
@@ -67,17 +69,10 @@ class Snapshot:
     def id(self) -> str:
         return self.path.stem
 
-    def notes(self) -> Iterator[tuple[str, str | int, bytes]]:
-        with self.path.open("rb") as file:
-            for segment in ELFFile(file).iter_segments("PT_NOTE"):
-                for note in segment.iter_notes():
-                    file.seek(note["n_offset"] + 12 + (note["n_namesz"] + 3) // 4 * 4)
-                    yield note["n_name"], note["n_type"], file.read(note["n_descsz"])
-
     @cached_property
     def note(self) -> dict[str, Any]:
         """The vendor note."""
-        (description,) = (d for owner, _, d in self.notes() if owner == "STILLFRAME")
+        (description,) = (d for owner, _, d in notes(self.path) if owner == "STILLFRAME")
         dump = subprocess.run([self.note_dump], input=description, capture_output=True, check=True)
         fields: dict[str, Any] = json.loads(dump.stdout)
         return fields
@@ -103,7 +98,7 @@ class Snapshot:
         """pr_pid of each thread."""
         return [
             struct.unpack_from("<i", description, 32)[0]
-            for owner, kind, description in self.notes()
+            for owner, kind, description in notes(self.path)
             if (owner, kind) == ("CORE", PRSTATUS)
         ]
 
@@ -116,9 +111,9 @@ class Snapshot:
 
     def gdb(self, command: str) -> str:
         """What gdb answers, without what it says when it opens a core."""
+        files = [self.executable, self.path]
         output = subprocess.run(
-            ["gdb", "-batch", "-nx", "-ex", "echo ANSWER\\n", "-ex", command]
-            + [str(self.executable), str(self.path)],
+            ["gdb", "-batch", "-nx", "-ex", "echo ANSWER\\n", "-ex", command, *files],
             capture_output=True,
             text=True,
             check=True,
@@ -145,39 +140,34 @@ class Snapshot:
         program = drgn.Program()
         program.set_enabled_debug_info_finders(["standard"])
         program.set_core_dump(self.path)
-        try:
+        with suppress(drgn.MissingDebugInfoError):  # of libc; ours is checked by the frames
             program.load_default_debug_info()
-        except drgn.MissingDebugInfoError:
-            pass  # libc's may be missing; ours is checked by the frames
         trace = program.crashed_thread().stack_trace()
         return [_drgn_frame(frame) for frame in trace][:12]
 
 
+def notes(core: Path) -> Iterator[tuple[str, str | int, bytes]]:
+    """Owner, type and description of each note of any core file."""
+    with core.open("rb") as file:
+        for segment in ELFFile(file).iter_segments("PT_NOTE"):
+            assert isinstance(segment, NoteSegment)
+            for note in segment.iter_notes():
+                file.seek(note["n_offset"] + 12 + (note["n_namesz"] + 3) // 4 * 4)
+                yield note["n_name"], note["n_type"], file.read(note["n_descsz"])
+
+
 def registers(core: Path) -> list[tuple[int, ...]]:
     """pr_reg of each thread of any core file."""
-    with core.open("rb") as file:
-        return [
-            REGISTERS.unpack_from(bytes(_description(file, note)), REGISTERS_AT)
-            for segment in ELFFile(file).iter_segments("PT_NOTE")
-            for note in segment.iter_notes()
-            if (note["n_name"], note["n_type"]) == ("CORE", PRSTATUS)
-        ]
+    return [
+        REGISTERS.unpack_from(description, REGISTERS_AT)
+        for owner, kind, description in notes(core)
+        if (owner, kind) == ("CORE", PRSTATUS)
+    ]
 
 
 def description_of(core: Path, kind: str) -> bytes:
     """The first note of a kind in any core file."""
-    with core.open("rb") as file:
-        return next(
-            _description(file, note)
-            for segment in ELFFile(file).iter_segments("PT_NOTE")
-            for note in segment.iter_notes()
-            if note["n_type"] == kind
-        )
-
-
-def _description(file: Any, note: Any) -> bytes:
-    file.seek(note["n_offset"] + 12 + (note["n_namesz"] + 3) // 4 * 4)
-    return bytes(file.read(note["n_descsz"]))
+    return next(d for owner, k, d in notes(core) if (owner, k) == ("CORE", kind))
 
 
 def _gdb_frames(output: str) -> Iterator[Frame]:

@@ -6,7 +6,6 @@
 - the directory: made when missing, never followed through a symlink, never flooded
 """
 
-import os
 import re
 import signal
 import stat
@@ -200,16 +199,16 @@ def test_descriptors_of_the_application_are_not_used_up(stage: Stage) -> None:
     """The soft limit is reached: 3 descriptors are open and 3 are allowed."""
     command = stage.command("glibc", "null_read", library=True, init=False)
     status = subprocess.run(
-        ["prlimit", "--nofile=3:64", "--core=0", *command],
-        env=stage.environment(False),
+        ["prlimit", "--nofile=3:64", *command],
+        env=stage.environment(),
         check=False,
     ).returncode
 
     # The loader needs a descriptor too: this crasher cannot even start.
     assert status == 127
     status = subprocess.run(
-        ["prlimit", "--nofile=4:64", "--core=0", *command],
-        env=stage.environment(False),
+        ["prlimit", "--nofile=4:64", *command],
+        env=stage.environment(),
         check=False,
     ).returncode
     assert status == -signal.SIGSEGV
@@ -227,7 +226,7 @@ def test_debug_says_what_happened(stage: Stage) -> None:
 
 
 def test_debug_says_why_there_is_no_snapshot(stage: Stage) -> None:
-    os.rmdir(stage.directory)
+    stage.directory.rmdir()
     stage.directory.touch()
     captured = stage.run("glibc", "null_read", DEBUG="1")
 

@@ -1,6 +1,6 @@
 """A dying process dies the same death.
 
-- every way to die × libc × (pid 1 of a pid namespace or not): the status with the library
+- every way to die, libc, and pid 1 of a pid namespace or not: the status with the library
   equals the status without it, and a snapshot is there exactly when it died by a signal of ours
 - nobody else ends a process that is being held
 - what is no crash leaves no trace
@@ -17,14 +17,44 @@ from tests.integration.preload.stand_in import StandIn
 LIBCS = ("glibc", "glibc-nopie", "musl")
 
 ONE_REPORT = (
-    "null_read null_write wild non_canonical call_null exec_data ro_write bus ill div0 int3 "
-    "abort_call assert_false seccomp_trap overflow_main overflow_thread overflow_small_thread "
-    "overflow_supplied_stack thread_segv with_threads with_spinning with_masked all_crash "
-    "exit_during_hold forked_child"
-).split()
-SELF_SENT = "kill_self raise_segv raise_abrt".split()
+    "null_read",
+    "null_write",
+    "wild",
+    "non_canonical",
+    "call_null",
+    "exec_data",
+    "ro_write",
+    "bus",
+    "ill",
+    "div0",
+    "int3",
+    "abort_call",
+    "assert_false",
+    "seccomp_trap",
+    "overflow_main",
+    "overflow_thread",
+    "overflow_small_thread",
+    "overflow_supplied_stack",
+    "thread_segv",
+    "with_threads",
+    "with_spinning",
+    "with_masked",
+    "all_crash",
+    "exit_during_hold",
+    "forked_child",
+)
+SELF_SENT = (
+    "kill_self",
+    "raise_segv",
+    "raise_abrt",
+)
 """Crashes, but for an init process: the kernel ignores them there."""
-NO_REPORT = "handled ignored exit_normal threads_that_end".split()
+NO_REPORT = (
+    "handled",
+    "ignored",
+    "exit_normal",
+    "threads_that_end",
+)
 
 
 @pytest.mark.parametrize("libc", LIBCS)
@@ -94,9 +124,7 @@ def test_threads_that_crash_at_once_make_one_report(stage: Stage, libc: str) -> 
 
 @pytest.mark.parametrize("libc", LIBCS)
 @pytest.mark.parametrize("init", [False, True])
-def test_exit_in_another_thread_waits_for_the_death(
-    stage: Stage, libc: str, init: bool
-) -> None:
+def test_exit_in_another_thread_waits_for_the_death(stage: Stage, libc: str, init: bool) -> None:
     """The other thread calls ``_exit(0)`` 2 ms after the crash; the hold lasts 100 ms."""
     with StandIn(stage.directory) as agent:
         process = stage.start(libc, "exit_during_hold", init=init)

@@ -9,12 +9,14 @@ import re
 import struct
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
-from tests.integration.preload.conftest import Stage
+from tests.integration.preload.conftest import NO_CORE, Stage
 from tests.integration.preload.snapshot import Flag, Frame, description_of, registers
 from tests.integration.preload.stand_in import StandIn
 
@@ -92,15 +94,21 @@ def test_registers_and_siginfo_equal_the_kernels_core(
 ) -> None:
     pattern = CORE_PATTERN.read_text().strip()
     assert pattern[0] not in "|@/", f"needs kernel.core_pattern=core, it is {pattern!r}"
-    snapshot = stage.finish(stage.start(libc, "with_threads", cwd=tmp_path, core=True)).snapshot
+    crasher = stage.command(libc, "with_threads", library=True, init=False)
+    subprocess.run(
+        ["prlimit", "--core=unlimited", *crasher[len(NO_CORE) :]],
+        env=stage.environment(),
+        cwd=tmp_path,
+        check=False,
+        timeout=30,
+    )
+    (snapshot,) = stage.snapshots(libc)
     (kernel_core,) = tmp_path.glob("core*")
 
     ours, theirs = registers(snapshot.path), registers(kernel_core)
     assert len(ours) == 5
     assert without_orig_rax(ours[0]) == without_orig_rax(theirs[0])
-    assert description_of(snapshot.path, "NT_SIGINFO") == description_of(
-        kernel_core, "NT_SIGINFO"
-    )
+    assert description_of(snapshot.path, "NT_SIGINFO") == description_of(kernel_core, "NT_SIGINFO")
     assert auxv(snapshot.path) == auxv(kernel_core)
 
 
@@ -171,15 +179,15 @@ def test_overflow_keeps_both_ends_of_the_stack(stage: Stage, libc: str, way: str
 
 def read_segment(core: Path, start: int) -> bytes:
     with core.open("rb") as file:
-        (segment,) = (
-            s for s in ELFFile(file).iter_segments("PT_LOAD") if s["p_vaddr"] == start
-        )
+        (segment,) = (s for s in ELFFile(file).iter_segments("PT_LOAD") if s["p_vaddr"] == start)
         return bytes(segment.data())
 
 
 def symbol_range(executable: Path, name: str) -> range:
     with executable.open("rb") as file:
-        (symbol,) = ELFFile(file).get_section_by_name(".symtab").get_symbol_by_name(name)
+        table = ELFFile(file).get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        (symbol,) = table.get_symbol_by_name(name) or []
         return range(symbol["st_value"], symbol["st_value"] + symbol["st_size"])
 
 
@@ -204,7 +212,7 @@ def test_segments_are_aligned_disjoint_and_sorted(stage: Stage, libc: str) -> No
     assert header[7] == 3, "EI_OSABI is Linux, or lldb refuses musl's"
     assert all(s.start % 4096 == s.end % 4096 == 0 for s in segments)
     assert all(s.file_bytes in (0, s.end - s.start) for s in segments)
-    assert all(a.end <= b.start for a, b in zip(segments, segments[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(segments))
 
 
 def test_core_lists_every_mapping_of_the_held_process(stage: Stage) -> None:
@@ -249,9 +257,7 @@ def test_note_says_who_and_when(stage: Stage) -> None:
     for space in ("pid", "mnt", "user"):
         assert n[f"{space}_ns"] == Path(f"/proc/self/ns/{space}").stat().st_ino
     assert before < n["crash_realtime_ns"] < time.time_ns()
-    assert (
-        n["crash_monotonic_ns"] < n["snapshot_monotonic_ns"] < n["release_monotonic_ns"]
-    )
+    assert n["crash_monotonic_ns"] < n["snapshot_monotonic_ns"] < n["release_monotonic_ns"]
     ticks = time.monotonic() * 100
     assert ticks - 6000 < n["start_ticks"] <= ticks
 
