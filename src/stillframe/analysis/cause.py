@@ -55,8 +55,9 @@ def _sent(fault: Fault) -> Cause | None:
         return None
     name = signal_name(fault.signal)
     if fault.sender_pid != fault.pid:
-        who = f"process {fault.sender_pid}" if fault.sender_pid else "outside of the container"
-        return Cause(f"{name} sent by {who}", "The process was killed; its own code did not fail.")
+        inside = f"by process {fault.sender_pid}"
+        who = inside if fault.sender_pid else "from outside of its pid namespace"
+        return Cause(f"{name} sent {who}", "The process was killed; its own code did not fail.")
     if fault.signal == signal.SIGABRT:
         return None
     return Cause(f"{name} sent by the process to itself", "Look who called raise() or kill().")

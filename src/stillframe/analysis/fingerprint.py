@@ -7,8 +7,10 @@ algorithm, which never changes under the name ``v1``:
 1. Take the crashing thread's frames, innermost first, inline frames included.
 2. Drop leading noise (raise, abort, assertion and memory-copy internals, our own
    library) and start-up frames (:mod:`.noise`).  If nothing is left, keep all.
-3. If the frames repeat a cycle of up to 8 frames at least 4 times, keep only the
-   cycle, rotated to its smallest form: where in it the stack ran out is chance.
+3. If a cycle of up to 8 frames, starting within the first 6, comes at least 4
+   times in a row, keep only that cycle, rotated to its smallest form: where in it
+   the stack ran out is chance.  Of several the one that covers most frames, of
+   these the shortest.
 4. Keep the first 6.
 5. Write each as ``module!function``: module is the file's base name up to
    ``.so``; function without arguments, template arguments and compiler suffixes.
@@ -24,6 +26,7 @@ a CrashReport), addresses.
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from stillframe.names import FINGERPRINT_VERSION
 
@@ -83,12 +86,20 @@ def find_cycle(lines: Sequence[str]) -> list[str]:
     >>> find_cycle(["leaf", *["b", "a"] * 4, "main"])
     ['a', 'b']
     """
-    for start in range(min(len(lines), MAX_FRAMES)):
-        for length in range(1, MAX_CYCLE + 1):
+    best: tuple[int, list[str]] = (0, [])
+    for length in range(1, MAX_CYCLE + 1):
+        for start in range(min(len(lines), MAX_FRAMES)):
             cycle = list(lines[start : start + length])
-            if list(lines[start : start + length * MIN_REPEATS]) == cycle * MIN_REPEATS:
-                return min(cycle[i:] + cycle[:i] for i in range(length))
-    return []
+            repeats = _repeats(lines, start, cycle)
+            if repeats >= MIN_REPEATS and repeats * length > best[0]:
+                best = (repeats * length, cycle)
+    cycle = best[1]
+    return min((cycle[i:] + cycle[:i] for i in range(len(cycle))), default=[])
+
+
+def _repeats(lines: Sequence[str], start: int, cycle: Sequence[str]) -> int:
+    chunks = (lines[at : at + len(cycle)] for at in range(start, len(lines), len(cycle)))
+    return sum(1 for _ in takewhile(lambda chunk: chunk == cycle, map(list, chunks)))
 
 
 def _without_brackets(name: str) -> str:

@@ -102,7 +102,9 @@ def _operands(found: "capstone.CsInsn", values: Mapping[str, int]) -> list[Acces
         if segment := getattr(memory, "segment", 0):
             address += values.get(f"{found.reg_name(segment)}_base", 0)
         size = getattr(operand, "size", 0)
-        accesses.append(Access(_kind(operand.access), size, address & _MASK, tuple(names)))
+        accesses.append(
+            Access(_kind(found.mnemonic, operand.access), size, address & _MASK, tuple(names))
+        )
     return accesses
 
 
@@ -124,8 +126,8 @@ def _value(found: "capstone.CsInsn", register: int, values: Mapping[str, int]) -
     name = found.reg_name(register)
     if name in values:
         return values[name]
-    whole = _PARTS.get(name)
-    return values[whole] & 0xFFFFFFFF if whole else None
+    whole = values.get(_PARTS.get(name, ""))
+    return None if whole is None else whole & 0xFFFFFFFF
 
 
 _PARTS = {
@@ -135,7 +137,8 @@ _PARTS = {
 }
 
 
-def _kind(access: int) -> Literal["read", "write", "read and write"]:
-    if access == capstone.CS_AC_WRITE:
+def _kind(mnemonic: str, access: int) -> Literal["read", "write", "read and write"]:
+    # capstone 5.0.9 says "read and write" of the stores of aarch64 (st*).
+    if access == capstone.CS_AC_WRITE or mnemonic.startswith("st"):
         return "write"
     return "read and write" if access & capstone.CS_AC_WRITE else "read"

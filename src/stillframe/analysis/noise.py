@@ -22,7 +22,7 @@ _DYING = re.compile(
     r"|rust_start_panic|rust_panic\w*|panic_abort|panic_fmt|unreachable_fail)"
 )
 _COPYING = re.compile(
-    r"_*(GI_)?(mem(cpy|move|set|cmp|chr|rchr|mem|pcpy|ccpy|rawchr|cmpeq)|wmem\w+"
+    r"_*(GI_)?((raw)?mem(cpy|move|set|cmp|chr|rchr|mem|pcpy|ccpy|cmpeq)|wmem\w+"
     r"|str(n?(cpy|cat|cmp|len|dup|casecmp)|r?chr|chrnul|str|casestr|spn|cspn|pbrk|p?n?cpy)"
     r"|stpn?cpy|wcs\w+|bcopy|bzero|bcmp)(_\w+)?"
 )

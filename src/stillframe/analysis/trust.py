@@ -47,15 +47,10 @@ def judge(
         if index and not is_code(frame.lookup):
             break
         kept.append(TrustedFrame(frame, trust))
-        if index + 1 < len(frames) and not frames[index + 1].inline and not _same(frames, index):
+        if not frame.inline:  # an inline frame's caller is the same physical frame
             trust = "cfi" if has_cfi(frame.lookup) else "frame_pointer"
     if not kept:
         return Verdict([], None)
     last = kept[-1].raw
     ended = has_cfi(last.lookup)
     return Verdict(kept, None if ended else last.sp)
-
-
-def _same(frames: Sequence[RawFrame], index: int) -> bool:
-    """Whether the next frame is this one's physical frame: inline frames share it."""
-    return frames[index].inline and frames[index].sp == frames[index + 1].sp

@@ -1,0 +1,131 @@
+"""Which frames tell, and the grouping key: what changes it and what must not."""
+
+import pytest
+
+from stillframe.analysis.fingerprint import fingerprint, frame_key, normalize
+from stillframe.analysis.model import Frame
+from stillframe.analysis.noise import is_noise, significant
+
+LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
+
+
+def frame(function: str = "", module: str = "/app/server", **more: object) -> Frame:
+    return Frame(**{"pc": 0x5000, "trust": "cfi", "offset": 0x1000, **more}, function=function,
+                 module=module)  # fmt: skip
+
+
+CRASH = [frame("parse"), frame("serve"), frame("main"), frame("__libc_start_main", LIBC)]
+
+
+DYING = (
+    "raise gsignal abort __GI_raise __GI_abort __pthread_kill_implementation pthread_kill tgkill "
+    "__assert_fail __assert_fail_base __stack_chk_fail __fortify_fail __chk_fail __libc_message "
+    "malloc_printerr __restore_rt rust_panic core::panicking::panic_fmt"
+)
+COPYING = (
+    "memcpy memmove memset __memmove_avx_unaligned_erms __memcpy_ssse3 strlen __strlen_avx2 "
+    "strcpy strncpy strcmp memchr __rawmemchr"
+)
+
+
+@pytest.mark.parametrize("name", f"{DYING} {COPYING}".split())
+def test_how_processes_die_and_copy_is_noise(name: str) -> None:
+    assert is_noise(frame(name, LIBC))
+
+
+@pytest.mark.parametrize(
+    "name", ["parse", "raise_event", "abort_request", "memory", "string_append", "kill_session"]
+)
+def test_the_applications_own_functions_are_not_noise(name: str) -> None:
+    assert not is_noise(frame(name))
+
+
+def test_leading_noise_startup_and_unnamed_libc_frames_do_not_tell() -> None:
+    dying = [frame("", LIBC), frame("raise", LIBC), frame("abort", LIBC), frame("", LIBC)]
+    ending = [frame("", LIBC), frame("_start")]
+    assert significant([*dying, *CRASH, *ending]) == CRASH[:3]
+
+
+def test_noise_in_the_middle_tells() -> None:
+    frames = [frame("compare"), frame("memcmp", LIBC), frame("main")]
+    assert significant(frames) == frames
+
+
+def test_a_jump_to_nowhere_and_our_library_do_not_tell() -> None:
+    nowhere = Frame(pc=0, trust="context")
+    ours = frame("", "/stillframe-lib/libstillframe.so")
+    assert significant([nowhere, ours, *CRASH]) == CRASH[:3]
+
+
+def test_if_nothing_tells_everything_does() -> None:
+    frames = [frame("raise", LIBC), frame("abort", LIBC)]
+    assert significant(frames) == frames
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pc": 0x7777},
+        {"offset": 0x4444},
+        {"line": 42, "file": "/other/place/a.c"},
+        {"trust": "scan"},
+        {"module": "/opt/v2/server"},
+    ],
+)
+def test_addresses_lines_paths_and_trust_do_not_change_the_key(change: dict[str, object]) -> None:
+    changed = [frame(f.function, **{"module": f.module, **change}) for f in CRASH[:3]]
+    assert fingerprint(changed) == fingerprint(CRASH)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [frame("parse2"), *CRASH[1:]],
+        [frame("parse", "/lib/libparse.so.1"), *CRASH[1:]],
+        CRASH[1:],
+        [CRASH[0], frame("retry"), *CRASH[1:]],
+    ],
+)
+def test_another_function_module_or_caller_is_another_key(frames: list[Frame]) -> None:
+    assert fingerprint(frames) != fingerprint(CRASH)
+
+
+def test_the_key_is_what_the_documentation_says() -> None:
+    """SHA-256 of "server!parse\\nserver!serve\\nserver!main", by sha256sum."""
+    assert fingerprint(CRASH) == "v1:f11d699eb3c4f96f"
+
+
+def test_only_the_six_innermost_frames_count() -> None:
+    deep = [frame(f"f{i}") for i in range(9)]
+    assert fingerprint(deep) == fingerprint([*deep[:6], frame("other")])
+    assert fingerprint(deep) != fingerprint([*deep[:5], frame("other")])
+
+
+@pytest.mark.parametrize("leading", [[], ["leaf"], ["b"], ["printf", "b"]])
+def test_a_recursion_has_one_key_wherever_the_stack_ran_out(leading: list[str]) -> None:
+    cycle = [frame(name) for name in [*leading, *["a", "b"] * 20, "main"]]
+    assert fingerprint(cycle) == fingerprint([frame(name) for name in ["b", "a"] * 50])
+
+
+def test_unnamed_frames_are_known_by_module_and_rounded_offset() -> None:
+    assert frame_key(frame(offset=0x1234)) == "server+0x1200"
+    assert fingerprint([frame(offset=0x1234)]) == fingerprint([frame(offset=0x1239)])
+    assert fingerprint([frame(offset=0x1234)]) != fingerprint([frame(offset=0x1284)])
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("step.constprop.0", "step"),
+        ("step.part.3.cold", "step"),
+        ("run<int, std::pair<a, b> >(int)", "run"),
+        ("(anonymous namespace)::f(int)", "{anonymous}::f"),
+        ("Vec<T>::push", "Vec::push"),
+        ("app::f::h0123456789abcdef", "app::f"),
+        ("memcpy@@GLIBC_2.14", "memcpy"),
+        ("Foo::operator()(int)", "Foo::operator()(int)"),
+        ("<>", "<>"),
+    ],
+)
+def test_names_lose_what_compilers_and_overloads_add(name: str, plain: str) -> None:
+    assert normalize(name) == plain
