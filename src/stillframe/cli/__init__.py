@@ -1,0 +1,27 @@
+"""Local mode: the agent's stages without Kubernetes, and reports for people.
+
+``stillframe run -- ./app`` runs a program under the preload library and
+captures its crashes; ``stillframe analyze CORE`` looks into a core on disk.
+The stages are those of `stillframe.capture` and `stillframe.analysis`; here is
+only what a terminal needs.
+
+One module per idea: `library` (which library), `coverage` (what it cannot
+see), `child` (the program, its signals and its death), `watcher` (its
+crashes), `evidence` (what is kept), `run` and `analyze` (the commands).
+"""
+
+import click
+
+from stillframe import __version__
+from stillframe.cli.analyze import analyze
+from stillframe.cli.run import run
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """A still frame of every process that dies."""
+
+
+main.add_command(run)
+main.add_command(analyze)
