@@ -1,4 +1,4 @@
-"""The chart, installed once on the API server."""
+"""An API server for the tests of the chart: they remove and remake what is one per cluster."""
 
 import uuid
 from collections.abc import Iterator
@@ -6,7 +6,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.api.chart.test_install import helm, install
+from tests.support.cluster import api_server
 from tests.support.kube import Kube
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[Kube]:
+    """A cluster without nodes and controllers."""
+    with api_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
