@@ -30,6 +30,10 @@ from stillframe_agent.watch import SnapshotFound
 
 log: Final = logging.getLogger(__name__)
 
+_UNPROVEN: Final = (
+    "the process was dead when the agent came: only its pod is known, and its files are gone"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
@@ -128,7 +132,7 @@ class Collector:
                     sha256=taken.sha256,
                 ),
             ),
-            soft_errors=taken.soft_errors,
+            soft_errors=taken.soft_errors if taken.attested else (_UNPROVEN, *taken.soft_errors),
         )
         self._artifacts.update(manifest)
         self._metrics.captures.labels("snapshot" if taken.complete else "leftover").inc()

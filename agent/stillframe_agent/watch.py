@@ -47,6 +47,8 @@ log: Final = logging.getLogger(__name__)
 
 _MARKER_RETRY: Final = tuple(0.005 * 2**n for n in range(12))
 """Seconds between looks for a new volume's marker: the kubelet makes it right after the mount."""
+_SECOND_LIFE: Final = 1.0
+"""Seconds after which a volume that was let go of may have a marker again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -136,10 +138,8 @@ class Watcher:
         for volume, directory in list(self._directories.items()):
             if volume not in mounted:
                 self._leave(directory)
-        for volume in mounted - self._directories.keys():
-            # A volume that is not fresh was let go of: its marker is gone, so
-            # one look is enough (it is back when the kubelet set it up anew).
-            self._enter(volume, _MARKER_RETRY if volume in fresh else ())
+        for volume in fresh:
+            self._enter(volume, _MARKER_RETRY)
         self.swept.set()
 
     def _enter(self, volume: Volume, retries: tuple[float, ...]) -> None:
@@ -189,6 +189,8 @@ class Watcher:
         if seen.mask & (IN_DELETE_SELF | IN_IGNORED):
             self.sweep(directory)
             self._leave(directory)
+            # Should the kubelet set it up anew instead of unmounting it.
+            self._loop.call_later(_SECOND_LIFE, self._enter, directory.volume, _MARKER_RETRY)
             return
         try:
             name = SnapshotName.parse(seen.name)

@@ -125,7 +125,9 @@ class Operator(IntakeServicer):
             assert done, f"{len(self.calls)} of {count} reports after {seconds} s"
         return list(self.reports.values())
 
-    def Submit(self, request: SubmitRequest, context: grpc.ServicerContext) -> SubmitResponse:
+    def Submit(  # noqa: N802 -- the protocol's name
+        self, request: SubmitRequest, context: grpc.ServicerContext
+    ) -> SubmitResponse:
         code = self.refuse_with(request.report)
         with self._changed:
             self.authorizations.append(dict(context.invocation_metadata()).get("authorization"))
@@ -141,7 +143,9 @@ class Operator(IntakeServicer):
             sample_kept=self.sample_kept,
         )
 
-    def Sync(self, request: SyncRequest, context: grpc.ServicerContext) -> SyncResponse:
+    def Sync(  # noqa: N802 -- the protocol's name
+        self, request: SyncRequest, context: grpc.ServicerContext
+    ) -> SyncResponse:
         return SyncResponse(tombstones=[Tombstone(uid=uid) for uid in self.tombstones])
 
     def wait_authorization(self, token: str) -> None:

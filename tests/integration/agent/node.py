@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
+from stillframe_agent.manifest import Manifest, decode
 from stillframe_agent.mounts import volume_of
 
 from stillframe import names
@@ -223,7 +224,7 @@ class Pod:
 
     def names(self) -> list[str]:
         """What is in the snapshot directory."""
-        return sorted(os.listdir(self.directory))
+        return sorted(path.name for path in self.directory.iterdir())
 
 
 class Agent:
@@ -320,6 +321,14 @@ class Agent:
     def wait_metric(self, sample: str, at_least: float = 1) -> None:
         wait_until(f"{sample} >= {at_least}", lambda: self.metric(sample) >= at_least)
 
+    def manifests(self) -> list[Manifest]:
+        """Of the samples on disk right now."""
+        found = []
+        for path in (self.node.state / names.ARTIFACTS_DIR).glob("[0-9a-f]*/manifest.json"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(decode(path.read_bytes()))
+        return found
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -330,7 +339,7 @@ class Agent:
         return self.process.wait(timeout=SECONDS)
 
     def pause_at_claim(self, pod: Pod) -> Path:
-        """Stop the agent while it holds a process of ``pod``: after its claim, before its release."""
+        """Stop the agent between its claim of a process of ``pod`` and the release."""
 
         def claimed() -> Path | None:
             with contextlib.suppress(FileNotFoundError):
