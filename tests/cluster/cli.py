@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tests.cluster import imaging
+from tests.cluster.apiserver import run_with_api
 from tests.cluster.lifecycle import Cluster, build_binaries, remove
 from tests.cluster.shell import ClusterError, need_root
 
@@ -73,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         daemon.add_argument("node", help="index or name")
         daemon.add_argument("daemon", help="kubelet, kube-apiserver, containerd, …")
         daemon.set_defaults(run=_daemon, verb=verb)
+
+    api = commands.add_parser("api", help="run a command with etcd and kube-apiserver alone")
+    api.add_argument("command", nargs=argparse.REMAINDER)
+    api.set_defaults(run=lambda arguments: run_with_api(arguments.command))
 
     kubeconfig = commands.add_parser("kubeconfig", parents=[where], help="print its path")
     kubeconfig.set_defaults(run=_kubeconfig)
