@@ -29,16 +29,14 @@ def _options(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None
         for name in reversed(wanted):
             kind, help_text = get_args(hints[name])
             default = fields[name].default
-            required = default is dataclasses.MISSING
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 envvar=f"{ENV_PREFIX}{name.upper()}",
                 type=click.Path(path_type=Path) if kind is Path else kind,
-                required=required,
-                default=None if required else default,
-                show_default=not required,
-                show_envvar=True,
                 help=help_text,
+                show_envvar=True,
+                show_default=True,
+                **({"required": True} if default is dataclasses.MISSING else {"default": default}),
             )(command)
         return command
 

@@ -54,7 +54,9 @@ class Spool:
 
     def load(self) -> list[str]:
         """Read what is there; the ids, oldest first.  Unreadable files are given up."""
-        files = [path for path in self._root.iterdir() if path.suffix == _SUFFIX]
+        for unfinished in self._root.glob(f".*{_SUFFIX}"):
+            unfinished.unlink()
+        files = self._root.glob(f"*{_SUFFIX}")
         with self._lock:
             for path in sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name)):
                 data = path.read_bytes()

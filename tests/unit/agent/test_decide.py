@@ -1,0 +1,48 @@
+"""What to do about a snapshot: share, queue, budget."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from stillframe_agent.decide import Budget, Limits, Load, Overload, Plan, decide
+
+LIMITS = Limits(captures=8, captures_of_pod=2, waiting_of_pod=4, burst=3, per_second=0.5)
+FULL = Budget(3, 0)
+
+
+def load(captures: int = 0, of_pod: int = 0, waiting: int = 0) -> Load:
+    return Load(captures=captures, captures_of_pod=of_pod, waiting_of_pod=waiting)
+
+
+def test_a_crash_on_a_quiet_node_is_captured() -> None:
+    decision = decide(load(), FULL, LIMITS, now=0)
+    assert (decision.plan, decision.budget) == (Plan.CAPTURE, Budget(2, 0))
+
+
+def test_a_full_node_and_a_busy_pod_wait_and_pay_nothing() -> None:
+    for busy in (load(captures=8), load(captures=2, of_pod=2)):
+        decision = decide(busy, FULL, LIMITS, now=0)
+        assert (decision.plan, decision.budget) == (Plan.WAIT, FULL)
+
+
+def test_a_pods_queue_ends() -> None:
+    assert decide(load(waiting=3), FULL, LIMITS, now=0).plan is Plan.CAPTURE
+    decision = decide(load(waiting=4), FULL, LIMITS, now=0)
+    assert (decision.plan, decision.reason) == (Plan.REFUSE, Overload.POD_QUEUE)
+
+
+def test_a_spent_budget_refuses_until_it_is_refilled() -> None:
+    spent = Budget(0.5, updated=10)
+    decision = decide(load(), spent, LIMITS, now=10.5)
+    assert (decision.plan, decision.reason) == (Plan.REFUSE, Overload.POD_RATE)
+    assert decide(load(), spent, LIMITS, now=11).plan is Plan.CAPTURE
+
+
+@given(st.lists(st.floats(0, 30), max_size=60))
+def test_a_pod_never_gets_more_than_burst_and_refill(gaps: list[float]) -> None:
+    budget, now, captured = FULL, 0.0, 0
+    for gap in gaps:
+        now += gap
+        decision = decide(load(), budget, LIMITS, now)
+        budget = decision.budget
+        captured += decision.plan is Plan.CAPTURE
+        assert 0 <= budget.tokens <= LIMITS.burst
+    assert captured <= LIMITS.burst + now * LIMITS.per_second + 1e-6

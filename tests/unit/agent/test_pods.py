@@ -1,0 +1,87 @@
+"""Names of pods and containers, from files that only root of the node writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from stillframe_agent.identity import Placement
+from stillframe_agent.pods import PodIdentity, from_logs, identify
+
+from stillframe import names
+
+UID = "1d3b6a0c-5f0e-4b67-9d5c-2f7a1c0de111"
+ID = "a1" * 32
+PLACE = Placement(UID, ID)
+CONTAINERD = {
+    "io.kubernetes.cri.sandbox-uid": UID,
+    "io.kubernetes.cri.sandbox-namespace": "shop",
+    "io.kubernetes.cri.sandbox-name": "cart-1",
+    "io.kubernetes.cri.container-name": "app",
+}
+CRIO = {
+    "io.kubernetes.pod.uid": UID,
+    "io.kubernetes.pod.namespace": "shop",
+    "io.kubernetes.pod.name": "cart-1",
+    "io.kubernetes.container.name": "app",
+}
+WHOLE = PodIdentity(UID, "shop", "cart-1", "app", ID)
+
+
+def bundle(root: Path, file: str, config: object) -> Path:
+    path = root / ID / file
+    path.parent.mkdir(parents=True)
+    path.write_text(config if isinstance(config, str) else json.dumps(config))
+    return root
+
+
+def logs(root: Path, *containers: str, uid: str = UID) -> Path:
+    for container in containers:
+        (root / f"shop_cart-1_{uid}" / container).mkdir(parents=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "annotations"),
+    [("config.json", CONTAINERD), ("userdata/config.json", CRIO)],
+    ids=["containerd", "CRI-O"],
+)
+def test_a_bundle_tells_everything(tmp_path: Path, file: str, annotations: dict[str, str]) -> None:
+    bundles = bundle(tmp_path, file, {"annotations": annotations})
+    assert identify(PLACE, bundles, tmp_path / "none") == WHOLE
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"annotations": CONTAINERD | {"io.kubernetes.cri.sandbox-uid": "another"}},
+        {"annotations": {}},
+        {"annotations": 7},
+        [],
+        "{",
+    ],
+    ids=["another pod's", "empty", "wrong type", "a list", "cut"],
+)
+def test_a_bundle_that_says_nothing_of_our_pod_is_not_believed(
+    tmp_path: Path, config: object
+) -> None:
+    bundles = bundle(tmp_path / "bundles", "config.json", config)
+    log_dir = logs(tmp_path / "logs", "app")
+    assert identify(PLACE, bundles, log_dir) == WHOLE
+    assert identify(PLACE, bundles, tmp_path / "none") == PodIdentity(UID, container_id=ID)
+
+
+def test_the_only_container_beside_ours_is_the_one(tmp_path: Path) -> None:
+    assert from_logs(UID, logs(tmp_path, "app", names.INIT_CONTAINER)).container == "app"
+
+
+def test_of_several_containers_the_log_link_tells(tmp_path: Path) -> None:
+    directory = logs(tmp_path, "app", "sidecar") / f"shop_cart-1_{UID}"
+    assert from_logs(UID, tmp_path, ID).container == ""
+    (directory / "sidecar" / "0.log").symlink_to(f"/var/lib/docker/containers/{ID}/{ID}-json.log")
+    assert from_logs(UID, tmp_path, ID).container == "sidecar"
+
+
+def test_other_pods_logs_are_not_ours(tmp_path: Path) -> None:
+    logs(tmp_path, "app", uid=f"x_{UID}")
+    logs(tmp_path, "app", uid="another")
+    assert from_logs(UID, tmp_path) == PodIdentity(UID)
