@@ -76,7 +76,7 @@ def _thread(core: CoreFile, index: int, stacks: Mapping[int, Stack], images: Ima
 
 def _frame(core: CoreFile, images: Images, frame: TrustedFrame) -> Frame:
     raw = frame.raw
-    image = images.at(raw.lookup) if is_code(core, raw.lookup) else None
+    image = images.at(raw.lookup) if is_code(core, images, raw.lookup) else None
     return Frame(
         pc=raw.pc,
         trust=frame.trust,

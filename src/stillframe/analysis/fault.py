@@ -11,6 +11,9 @@ from .images import Images
 from .instruction import MAX_INSTRUCTION, Access, Instruction, access_at, decode, is_canonical
 from .signals import SI_KERNEL, has_address, has_sender
 
+_AT_INSTRUCTION = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
+"""Signals whose pc is at the instruction that caused them."""
+
 
 class Region(NamedTuple):
     """A mapping: who may do what there, and the file behind it (empty for anonymous memory)."""
@@ -52,12 +55,14 @@ def find_fault(core: CoreFile, images: Images, syscall_name: Callable[[int], str
         return None
     thread, info, note = core.threads[0], core.signal, core.note
     number = info.signal if info else note.fields.signal if note else thread.signal
+    if number == signal.SIGSTOP:
+        number = 0  # how gcore stops a living process
     code = info.code if info else note.fields.code if note else 0
     address = info.address if info and has_address(number, code) else None
     sent = info is not None and has_sender(code)
     code_bytes = read_code(core, images, thread.pc, MAX_INSTRUCTION)
     # After a system call, a breakpoint or a sent signal pc is at what comes next.
-    faulted = not sent and number not in (signal.SIGSYS, signal.SIGTRAP)
+    faulted = not sent and number in _AT_INSTRUCTION
     instruction = decode(core.machine, code_bytes, thread.registers) if faulted else None
     access = access_at(instruction, address)
     if address is None and code == SI_KERNEL and access:
@@ -71,8 +76,8 @@ def find_fault(core: CoreFile, images: Images, syscall_name: Callable[[int], str
         pc=thread.pc,
         sp=thread.sp,
         registers=thread.registers,
-        region=None if address is None else region_at(core, address),
-        pc_region=region_at(core, thread.pc),
+        region=None if address is None else region_at(core, images, address),
+        pc_region=region_at(core, images, thread.pc),
         stack_low=_stack_low(core, thread),
         stack_overflow=bool(note and note.fields.flags & Flag.STACK_OVERFLOW),
         instruction=instruction,
@@ -82,29 +87,32 @@ def find_fault(core: CoreFile, images: Images, syscall_name: Callable[[int], str
     )
 
 
-def region_at(core: CoreFile, address: int) -> Region | None:
-    """The mapping at an address.  Cores list all mappings, saved or not."""
-    segment = core.segment_at(address)
-    if segment is None:
+def region_at(core: CoreFile, images: Images, address: int) -> Region | None:
+    """The mapping at an address.
+
+    The kernel and our library list every mapping, saved or not; gcore leaves
+    out files, whose permissions are then what the file wants.
+    """
+    segment, file = core.segment_at(address), core.file_at(address)
+    if segment is None and file is None:
         return None
-    file = core.file_at(address)
-    flags = segment.flags
+    image = images.at(address)
+    flags = segment.flags if segment else image.flags_at(address) if image else 0
     path = file.path if file else ""
     return Region(bool(flags & PF_R), bool(flags & PF_W), bool(flags & PF_X), path)
 
 
-def is_code(core: CoreFile, address: int) -> bool:
+def is_code(core: CoreFile, images: Images, address: int) -> bool:
     """Whether an address is in executable memory."""
-    region = region_at(core, address)
+    region = region_at(core, images, address)
     return region is not None and region.executable
 
 
 def read_code(core: CoreFile, images: Images, address: int, size: int) -> bytes:
     """Bytes of executable memory: from the core, else from the file mapped there."""
-    segment = core.segment_at(address)
-    if segment is None or not segment.flags & PF_X:
+    if not is_code(core, images, address):
         return b""
-    if code := core.read(address, min(size, segment.end - address)):
+    if code := core.read(address, size):
         return code
     image, mapped = images.at(address), core.file_at(address)
     if image is None or image.file is None or mapped is None:

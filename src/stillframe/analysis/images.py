@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from stillframe.corefile import CoreFile, MappedFile
-from stillframe.corefile.elf import PT_LOAD, Buffer, build_id, parse_header
+from stillframe.corefile.elf import PT_LOAD, Buffer, ElfHeader, Segment, build_id, parse_header
 from stillframe.errors import InvalidInputError
 
 AT_SYSINFO_EHDR = 33
@@ -40,8 +40,16 @@ class Image(NamedTuple):
     """Address in the process minus address in the file's own program headers."""
     build_id: bytes | None
     status: Status
+    segments: tuple[Segment, ...]
+    """The file's own program headers."""
     file: GivenFile | None
     """The file of the same path, unless it is another build."""
+
+    def flags_at(self, address: int) -> int:
+        """The permissions (PF_*) that the file wants at an address of the process."""
+        at = address - self.bias
+        loads = (s for s in self.segments if s.type == PT_LOAD)
+        return next((s.flags for s in loads if s.vaddr // PAGE * PAGE <= at < s.end), 0)
 
 
 class Images:
@@ -93,14 +101,16 @@ def _image(core: CoreFile, group: list[MappedFile], given: Mapping[str, GivenFil
     page = core.read(first.start, PAGE) if first.offset == 0 else b""
     file = given.get(first.path)
     head = page or (file.data[:PAGE] if file else b"")
-    bias = _bias(head, first.start)
-    if bias is None:
+    header = _header(head)
+    if header is None:
         return None
+    bias = _bias(header, first.start)
     wanted = _build_id(page)
     status = _status(wanted, file)
     known = wanted or (file.build_id if file else None)
     usable = file if status in ("matched", "unverified") else None
-    return Image(first.path, first.start, last.end, bias, known, status, usable)
+    segments = header.segments
+    return Image(first.path, first.start, last.end, bias, known, status, segments, usable)
 
 
 def _vdso(core: CoreFile) -> Image | None:
@@ -108,10 +118,11 @@ def _vdso(core: CoreFile) -> Image | None:
     start = core.auxv.get(AT_SYSINFO_EHDR, 0)
     segment = core.segment_at(start)
     page = core.read(start, PAGE) if segment and segment.vaddr == start else b""
-    bias = _bias(page, start)
-    if segment is None or bias is None:
+    header = _header(page)
+    if segment is None or header is None:
         return None
-    return Image("[vdso]", start, segment.end, bias, _build_id(page), "missing", None)
+    bias, found = _bias(header, start), _build_id(page)
+    return Image("[vdso]", start, segment.end, bias, found, "missing", header.segments, None)
 
 
 def _status(wanted: bytes | None, file: GivenFile | None) -> Status:
@@ -122,12 +133,15 @@ def _status(wanted: bytes | None, file: GivenFile | None) -> Status:
     return "matched" if file.build_id == wanted else "mismatch"
 
 
-def _bias(head: bytes, start: int) -> int | None:
-    """The load bias by the ELF header; ``None`` if the file is no ELF file."""
+def _header(head: bytes) -> ElfHeader | None:
+    """The header of an ELF file by its first page; ``None`` if the file is none."""
     try:
-        header = parse_header(head)
+        return parse_header(head)
     except InvalidInputError:
         return None
+
+
+def _bias(header: ElfHeader, start: int) -> int:
     if header.type == ET_EXEC:
         return 0
     loads = (s.vaddr for s in header.segments if s.type == PT_LOAD)

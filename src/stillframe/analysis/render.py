@@ -80,14 +80,15 @@ def _thread(thread: Thread, limit: int) -> Iterator[str]:
     yield escape(f"Thread {thread.tid}{name}{crashed}:")
     if not thread.frames:
         yield "  no frames"
+    left_out = thread.frames_total - len(thread.frames)
     for number, frame in enumerate(thread.frames[:limit]):
-        left_out = thread.frames_total - len(thread.frames)
-        if left_out > 0 and number == thread.frames_head:
+        if left_out and number == thread.frames_head:
             yield f"  ... {left_out} frames left out ..."
-        index = number if number < thread.frames_head else number + left_out
-        yield from _frame(index, frame)
-    if len(thread.frames) > limit:
+        yield from _frame(number + (left_out if number >= thread.frames_head else 0), frame)
+    if limit < len(thread.frames):
         yield f"  ... {thread.frames_total - limit} more frames"
+    elif left_out and thread.frames_head == len(thread.frames):
+        yield f"  ... at least {left_out} more frames"
 
 
 def _frame(index: int, frame: Frame) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """One thread's stack: unwound, judged, and completed by a scan where unwinding fails."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -34,17 +35,19 @@ def find_stack(
     """The stack of a thread, about ``limit`` frames; raises what drgn raises."""
     code = Code(core.machine, lambda at: read_code(core, images, at - 8, 8), images.at)
     trace = unwinder.trace(thread.tid, limit - _OLDEST, _OLDEST)
-    verdict = judge(trace.frames, lambda pc: is_code(core, pc), lambda pc: _has_cfi(images, pc))
+    verdict = judge(trace.frames, partial(is_code, core, images), partial(_has_cfi, images))
     inner = sum(frame.trust == "context" for frame in verdict.frames)
-    missed = _missed(core, thread, verdict.frames[inner:], code)
+    missed = _missed(core, images, thread, verdict.frames[inner:], code)
     frames = [
         *verdict.frames[:inner],
         *(TrustedFrame(frame, "scan") for frame in unwinder.symbolize(missed)),
         *verdict.frames[inner:],
     ]
-    if trace.oldest and len(verdict.frames) == len(trace.frames):
-        oldest = [TrustedFrame(frame, frames[-1].trust) for frame in trace.oldest]
-        return Stack([*frames, *oldest], len(frames), trace.total + len(missed))
+    if trace.total > len(trace.frames) == len(verdict.frames):
+        oldest = [f for f in trace.oldest if is_code(core, images, f.lookup)]
+        total = trace.total + len(missed) - len(trace.oldest) + len(oldest)
+        tail = (TrustedFrame(frame, frames[-1].trust) for frame in oldest)
+        return Stack([*frames, *tail], len(frames), total)
     if verdict.scan_from is not None:
         memory = core.read(verdict.scan_from, MAX_SCAN_BYTES)
         found = scan(memory, frames[-1].raw.pc, code)
@@ -54,7 +57,7 @@ def find_stack(
 
 
 def _missed(
-    core: CoreFile, thread: Thread, callers: Sequence[TrustedFrame], code: Code
+    core: CoreFile, images: Images, thread: Thread, callers: Sequence[TrustedFrame], code: Code
 ) -> list[int]:
     """Return addresses between the innermost frame and what frame pointers found next.
 
@@ -62,7 +65,7 @@ def _missed(
     system calls, and of "code" that is none.
     """
     following = callers[0].raw if callers else None
-    if not is_code(core, thread.pc):
+    if not is_code(core, images, thread.pc):
         found = jumped_from(core, thread, code)
     elif following and callers[0].trust == "frame_pointer":
         size = min(max(following.sp - thread.sp, 0), _LEAF_BYTES)

@@ -20,6 +20,8 @@ from stillframe.corefile import CoreFile
 
 from .images import Images
 
+MAX_UNWOUND = 1024
+"""drgn stops after so many frames; the last of them is then not the oldest."""
 MAX_ABORT_MESSAGE = 512
 _FUNCTIONS = (drgn.SymbolKind.FUNC, drgn.SymbolKind.IFUNC)
 
@@ -43,7 +45,7 @@ class RawFrame(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """The stack of a thread: innermost frames, oldest frames, and how many there were."""
+    """The stack of a thread: innermost frames, oldest frames (if reached), how many found."""
 
     frames: list[RawFrame]
     oldest: list[RawFrame]
@@ -70,7 +72,8 @@ class Unwinder:
         """The stack of a thread, at most ``head`` innermost and ``tail`` oldest frames."""
         stack = self._threads[tid].stack_trace()
         total = len(stack)
-        oldest = range(max(head, total - tail), total)
+        reached_end = total < MAX_UNWOUND
+        oldest = range(max(head, total - tail), total) if reached_end else ()
         return Trace(
             [_raw(frame) for frame in islice(stack, head)], [_raw(stack[i]) for i in oldest], total
         )

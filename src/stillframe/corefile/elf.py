@@ -1,10 +1,10 @@
 """The ELF container: header, program headers, notes and build IDs.
 
-Own ``struct`` parsing, not pyelftools: on the same core with 1,000 threads
-pyelftools' ``iter_notes`` needed 20 times as long, and fuzzed headers made it
-raise seven kinds of exception (and allocate by an unchecked note size).  What we
-need is three fixed layouts, so that one bounds check guards every read.
-pyelftools stays what generates the vendor note's table.
+Own ``struct`` parsing, not pyelftools: on 1,001 threads its ``iter_notes`` took 36 ms
+where ours takes 9 with registers decoded, and on flipped bytes it raised
+``OverflowError`` beside errors of its own.  What we need is three fixed layouts,
+so one check of bounds guards every read.  pyelftools generates the vendor note's
+table.
 
 Sources: elf(5), the gABI's "Note Section", Linux ``fs/binfmt_elf.c``.
 """

@@ -1,9 +1,9 @@
 """The facts a cause is told from: address, regions, stack, code, sender."""
 
-from stillframe.analysis.fault import Fault, find_fault
+from stillframe.analysis.fault import Fault, Region, find_fault, region_at
 from stillframe.analysis.images import GivenFile, find_images
 from stillframe.corefile import CoreFile
-from tests.support.corewriter import Core, R, W, X, at, image, sent_by
+from tests.support.corewriter import Core, R, W, X, at, elf, image, sent_by
 
 CODE = bytes.fromhex("8b00")  # mov (%rax),%eax
 
@@ -40,6 +40,17 @@ def test_code_that_is_not_in_the_core_comes_from_the_file() -> None:
     )
     assert fault_of(core, [file]).instruction is not None
     assert fault_of(core, []).instruction is None
+
+
+def test_mappings_that_gcore_leaves_out_have_the_permissions_of_their_file() -> None:
+    page = elf(3, [(1, R, 0, b"", 0x1000), (1, R | X, 0x1000, b"", 0x1000)]).ljust(4096, b"\0")
+    path = b"/bin/app"
+    core = Core().thread(1).files((0x7000, 0x8000, 0, path), (0x8000, 0x9000, 0x1000, path))
+    read = CoreFile.from_bytes(core.build())
+    images = find_images(read, [GivenFile("/bin/app", 3, page, None)])
+    assert region_at(read, images, 0x7000) == Region(True, False, False, "/bin/app")
+    assert region_at(read, images, 0x8FFF) == Region(True, False, True, "/bin/app")
+    assert region_at(read, images, 0x9000) is None
 
 
 def test_data_is_never_decoded_as_code() -> None:
