@@ -89,7 +89,7 @@ def attest(fd: int, *, timeout: float = 1.0) -> Holder:
     pid = _candidate(fd)
     with ExitStack() as opened:
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd = _open_candidate(pid, fd)
             opened.callback(os.close, pidfd)
             proc_fd = os.open(f"/proc/{pid}", _DIRECTORY)
             opened.callback(os.close, proc_fd)
@@ -139,6 +139,28 @@ def _candidate(fd: int) -> int:
     return lock.pid
 
 
+def _open_candidate(pid: int, fd: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise _not_held_by(pid, fd) from error
+
+
+def _not_held_by(pid: int, fd: int) -> StillframeError:
+    """Why ``pid`` does not hold the lock it is named for.
+
+    A process that dies loses its locks before its pid; a lock that is still
+    there was taken through a descriptor table that others share.
+    """
+    lock = owner_lock(fd)
+    if lock is None or lock.pid != pid:
+        return NoHolderError(f"process {pid} died while it was looked at")
+    return refused(
+        Refusal.FORGED_LOCK,
+        f"process {pid} is named as the lock's holder, but no descriptor of it holds the lock",
+    )
+
+
 def _thread_with_lock(proc_fd: int, pid: int, fd: int, deadline: float) -> int:
     """The thread whose descriptor table holds the lock on the file behind ``fd``.
 
@@ -160,10 +182,7 @@ def _thread_with_lock(proc_fd: int, pid: int, fd: int, deadline: float) -> int:
                 return tid
         finally:
             os.close(task_fd)
-    raise refused(
-        Refusal.FORGED_LOCK,
-        f"process {pid} is named as the lock's holder, but no descriptor of it holds the lock",
-    )
+    raise _not_held_by(pid, fd)
 
 
 def _tables(proc_fd: int, deadline: float) -> Iterator[int]:

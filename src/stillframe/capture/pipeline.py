@@ -7,6 +7,7 @@ The release comes as soon as nothing more needs the process alive: looking into
 the copy and making it durable come after it.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from stillframe.capture.kernel import file_facts
 from stillframe.capture.modules import OpenModule, OpenModules, open_modules
 from stillframe.capture.refusals import NoHolderError, Refusal, refused
 from stillframe.corefile import CoreFile, CrashNote
-from stillframe.errors import InvalidInputError, TemporaryError
+from stillframe.errors import InvalidInputError, StillframeError, TemporaryError
 
 Clock = Callable[[], int]
 """``CLOCK_MONOTONIC`` in nanoseconds."""
@@ -139,18 +140,21 @@ def capture(
             resources.callback(holder.close)
         name = _wait_complete(directory, snapshot, holder, limits, clock)
         staged = _stage(snapshot, destination, limits, resources)
-        modules = _open_modules(holder, limits)
-        resources.callback(modules.close)
-        release(snapshot.fd)
-        released_ns = clock()
-        if holder is not None:
-            # Runs first when the capture is closed: byte 2 outlives the process.
-            resources.callback(holder.wait_dead, limits.death_timeout)
-
-        complete = name.stage is Stage.CORE
-        core = _inspect(staged, complete=complete)
+        try:
+            modules = _open_modules(holder, limits)
+            resources.callback(modules.close)
+            release(snapshot.fd)
+            released_ns = clock()
+            core = _inspect(staged, complete=name.stage is Stage.CORE)
+        except StillframeError:
+            staged.abandon()
+            raise
         held_millis = _held_millis(core.note, snapshot.fd, released_ns) if holder else None
         copied = staged.commit()
+        if holder is not None:
+            # Runs first when the capture is closed: byte 2 outlives the process.
+            # After a refusal it need not: the end of our claim lets go as well.
+            resources.callback(holder.wait_dead, limits.death_timeout)
         return Capture(
             id=name.id,
             path=destination,
@@ -158,7 +162,7 @@ def capture(
             sha256=copied.sha256,
             holder=holder,
             modules=modules.modules,
-            complete=complete,
+            complete=name.stage is Stage.CORE,
             held_millis=held_millis,
             note=core.note,
             deleted=discard(directory.fd, name),
@@ -223,14 +227,15 @@ def _wait_complete(
     core = SnapshotName(snapshot.name.id, Stage.CORE)
     deadline = clock() + int(limits.complete_timeout * 1e9)
     pause = POLL_FIRST
-    while not _leads_to(directory, core, snapshot):
-        dead = holder is None or holder.wait_dead(pause)
-        if _leads_to(directory, core, snapshot):
-            break
-        if not _leads_to(directory, part, snapshot):
-            # Renamed since the look above, or taken away.
-            if _leads_to(directory, core, snapshot):
-                break
+    dead = holder is None
+    while not _is(snapshot, _look(directory, core)):
+        left = _look(directory, part)
+        if not _is(snapshot, left):
+            final = _look(directory, core)
+            if _is(snapshot, final):
+                break  # renamed between the two looks
+            if left is None and final is None:
+                raise FileNotFoundError(errno.ENOENT, "taken back by its writer", part.file)
             raise refused(Refusal.REPLACED, f"{part.file} is not the file that was claimed")
         if dead:
             return part
@@ -239,16 +244,20 @@ def _wait_complete(
                 Refusal.NEVER_COMPLETE,
                 f"{part.file} was not complete after {limits.complete_timeout} s",
             )
+        dead = holder is None or holder.wait_dead(pause)
         pause = min(pause * 2, POLL_MOST)
     return core
 
 
-def _leads_to(directory: SnapshotDirectory, name: SnapshotName, snapshot: OpenSnapshot) -> bool:
+def _look(directory: SnapshotDirectory, name: SnapshotName) -> os.stat_result | None:
     try:
-        found = os.stat(name.file, dir_fd=directory.fd, follow_symlinks=False)
+        return os.stat(name.file, dir_fd=directory.fd, follow_symlinks=False)
     except FileNotFoundError:
-        return False
-    return os.path.samestat(found, snapshot.stat)
+        return None
+
+
+def _is(snapshot: OpenSnapshot, found: os.stat_result | None) -> bool:
+    return found is not None and os.path.samestat(found, snapshot.stat)
 
 
 def _stage(
@@ -272,7 +281,7 @@ def _open_modules(holder: Holder | None, limits: CaptureLimits) -> OpenModules:
 
 
 def _inspect(staged: Staged, *, complete: bool) -> CoreFile:
-    """Whether our copy is a core, whole if its writer said so; abandons it if not."""
+    """Whether our copy is a core, whole if its writer said so."""
     try:
         core = CoreFile.from_bytes(os.pread(staged.fd, staged.bytes, 0))
         if complete and core.truncated:
@@ -280,7 +289,6 @@ def _inspect(staged: Staged, *, complete: bool) -> CoreFile:
         if not core.threads:
             raise refused(Refusal.TRUNCATED, "ends before the first thread's registers")
     except InvalidInputError as error:
-        staged.abandon()
         reason = _CORE_REFUSALS.get(error.reason, Refusal.NOT_CORE)
         raise refused(reason, str(error)) from error
     return core

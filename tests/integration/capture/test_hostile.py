@@ -1,0 +1,188 @@
+"""What a pod may put into its directory: each thing refused with its reason.
+
+After every refusal a real crash in the same directory is captured: nothing a
+pod does stops the next capture.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stillframe.capture.handover import (
+    SnapshotDirectory,
+    SnapshotName,
+    Stage,
+    discard,
+    open_snapshot,
+)
+from stillframe.capture.identity import attest
+from stillframe.capture.pipeline import CaptureLimits, capture
+from stillframe.errors import InvalidInputError
+from tests.integration.capture.crash import CRASHER, adversary, crash, end, found
+
+LIMITS = CaptureLimits(complete_timeout=0.1)
+
+
+def refusal(snapshots: Path, directory: SnapshotDirectory, copy: Path) -> str:
+    """Why the only snapshot is refused; then a real one is captured all the same."""
+    name = found(directory)
+    with pytest.raises(InvalidInputError) as caught:
+        capture(directory, name, copy, limits=LIMITS)
+    assert list(copy.parent.iterdir()) == []
+    for path in snapshots.iterdir():
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    process = crash(snapshots, CRASHER, "null_write")
+    with capture(directory, found(directory), copy) as captured:
+        assert captured.attested
+    assert process.wait() == -signal.SIGSEGV
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("symlink", "Symlink"),
+        ("fifo", "NotRegular"),
+        ("directory", "NotRegular"),
+        ("sparse", "TooLarge"),
+        ("hold_core", "NotElf"),
+        ("abandon", "NotElf"),
+        ("abandon_part", "NotElf"),
+        ("hold_part", "NeverComplete"),
+        ("dead_taker", "ForgedLock"),
+        ("living_taker", "ForgedLock"),
+        ("ofd_owner", "ForgedLock"),
+        ("deny_claim", "ClaimRefused"),
+        ("deny_release", "ClaimRefused"),
+    ],
+)
+def test_an_attack_is_refused_with_its_reason(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, mode: str, reason: str
+) -> None:
+    process = adversary(snapshots, mode)
+    try:
+        assert refusal(snapshots, directory, copy) == reason
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize("mode", ["hold_core", "abandon"])
+@pytest.mark.parametrize(
+    ("kept", "reason"), [(32, "NotElf"), (100, "Truncated"), (-1, "Truncated")]
+)
+def test_a_truncated_core_is_refused(
+    *,
+    snapshots: Path,
+    directory: SnapshotDirectory,
+    copy: Path,
+    material: Path,
+    tmp_path: Path,
+    mode: str,
+    kept: int,
+    reason: str,
+) -> None:
+    cut = tmp_path / "cut"
+    cut.write_bytes(material.read_bytes()[:kept])
+    process = adversary(snapshots, mode, str(cut))
+    try:
+        assert refusal(snapshots, directory, copy) == reason
+    finally:
+        end(process)
+
+
+def capture_while(directory: SnapshotDirectory, copy: Path, happens: Callable[[], object]) -> None:
+    """Capture the ``.part``; ``happens`` comes between the claim and the look for ``.core``."""
+    part = SnapshotName("5eed" * 8, Stage.PART)
+
+    def clock() -> int:
+        happens()
+        return 0
+
+    capture(directory, part, copy, limits=LIMITS, clock=clock)
+
+
+def test_a_claimed_file_replaced_by_another_is_refused(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, material: Path
+) -> None:
+    process = adversary(snapshots, "replace", str(material))
+    part, core = snapshots / f"{'5eed' * 8}.part", snapshots / f"{'5eed' * 8}.core"
+    with pytest.raises(InvalidInputError) as caught:
+        capture_while(directory, copy, lambda: core.exists() and core.replace(part))
+    end(process)
+    assert caught.value.reason == "Replaced"
+
+
+def test_a_claimed_file_taken_back_is_gone(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path
+) -> None:
+    process = adversary(snapshots, "hold_part")
+    part = snapshots / f"{'5eed' * 8}.part"
+    with pytest.raises(FileNotFoundError):
+        capture_while(directory, copy, lambda: part.unlink(missing_ok=True))
+    end(process)
+
+
+def test_a_program_is_no_core(snapshots: Path, directory: SnapshotDirectory, copy: Path) -> None:
+    process = adversary(snapshots, "hold_core", str(CRASHER))
+    try:
+        assert refusal(snapshots, directory, copy) == "NotCore"
+    finally:
+        end(process)
+
+
+def test_a_reused_pid_is_refused(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, material: Path
+) -> None:
+    # A process that is younger than the file it holds is what a reused pid looks like.
+    (snapshots / f"{'5eed' * 8}.core").write_bytes(material.read_bytes())
+    born = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    while time.clock_gettime_ns(time.CLOCK_BOOTTIME) - born < 100_000_000:
+        time.sleep(0.01)
+    process = adversary(snapshots, "adopt")
+    try:
+        assert refusal(snapshots, directory, copy) == "HolderYoungerThanFile"
+    finally:
+        end(process)
+
+
+def test_a_copied_snapshot_is_attributed_to_who_holds_it(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, material: Path
+) -> None:
+    # Another process's snapshot, note and all: the kernel's word stands, and
+    # every contradiction is told.
+    process = adversary(snapshots, "hold_core", str(material))
+    try:
+        limits = CaptureLimits(death_timeout=0)
+        with capture(directory, found(directory), copy, limits=limits) as captured:
+            assert captured.holder is not None
+            assert captured.holder.pid == process.pid
+            said = [error for error in captured.soft_errors if error.startswith("the note says")]
+            assert len(said) == 2
+            assert f"the kernel {process.pid}" in said[0]
+    finally:
+        end(process)
+
+
+def test_a_holder_with_too_many_descriptors_is_given_up(
+    snapshots: Path, directory: SnapshotDirectory, material: Path
+) -> None:
+    process = adversary(snapshots, "hold_core", str(material))
+    try:
+        with (
+            open_snapshot(directory.fd, found(directory), max_bytes=1 << 24) as snapshot,
+            pytest.raises(InvalidInputError) as caught,
+        ):
+            attest(snapshot.fd, timeout=0)
+        assert caught.value.reason == "HolderTooLarge"
+    finally:
+        end(process)
+
+
+def test_a_refused_file_can_be_discarded(snapshots: Path, directory: SnapshotDirectory) -> None:
+    process = adversary(snapshots, "fifo")
+    assert discard(directory.fd, found(directory))
+    end(process)
+    assert list(snapshots.iterdir()) == []
