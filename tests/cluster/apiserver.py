@@ -57,7 +57,7 @@ class ApiServer:
         wait_for(
             lambda: self._alive() and api_ready(self.url, pki),
             "the API server to be ready",
-            seconds=60,
+            seconds=120,
             log=self._log("kube-apiserver"),
         )
 

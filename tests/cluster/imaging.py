@@ -32,6 +32,7 @@ BASE_PYTHON = "3.11"
 BASE_PACKAGES = (
     "ca-certificates",
     "libseccomp2",
+    "libstdc++6",
     "python3",
     "python3-venv",
     "tar",
@@ -81,6 +82,7 @@ PROJECT = (
         ROOT / "build" / "preload" / platform.machine(),
     ),
     Image("demo", ROOT / "examples" / "Dockerfile", ROOT / "build" / "examples"),
+    Image("crashers", ROOT / "tests" / "crashers" / "Dockerfile", ROOT / "build" / "crashers"),
 )
 
 

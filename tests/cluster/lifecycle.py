@@ -20,14 +20,19 @@ from tests.cluster.pki import CLIENT, SERVER, Authority
 from tests.cluster.shell import ClusterError, need_root, run, run_together, wait_for
 
 CLIENTS = {
-    "admin": "/O=system:masters/CN=admin",
     "coredns": "/O=system:masters/CN=coredns",
     "kube-controller-manager": "/CN=system:kube-controller-manager",
     "kube-proxy": "/CN=system:kube-proxy",
     "kube-scheduler": "/CN=system:kube-scheduler",
+    "admin": "/O=system:masters/CN=admin",
 }
-"""Every user with a kubeconfig of its own, and who the API server takes it for."""
+"""Every user with a kubeconfig of its own, and who the API server takes it for.
 
+The admin's is made last: where it is, all of them are.
+"""
+
+TOOLS = ("buildah", "conntrack", "containerd", "gcc", "ip", "nft", "nsenter", "openssl", "runc")
+"""One program of each package without which a node fails late and obscurely."""
 IMPORT = [*CTR, "images", "import", "-"]
 
 
@@ -78,8 +83,11 @@ class Cluster:
     ) -> "Cluster":
         """The cluster ``name``: as it was made, or new with what was chosen and a free octet."""
         need_root()
+        missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+        if missing:
+            raise ClusterError(f"missing: {', '.join(missing)}; run tests/cluster/install-packages")
         directory = _state(name, state)
-        with _lock(cache_root() / "clusters" / "lock"):
+        with _lock(cache_root() / "clusters" / ".lock"):
             saved = _saved(directory)
             if saved is None:
                 free = _free_net() if net is None else net
@@ -125,7 +133,7 @@ class Cluster:
                 if not node.alive():
                     node.start(binaries)
             apiserver = nodes[0].node.log("kube-apiserver")
-            wait_for(self._answers, "the API server to be ready", seconds=60, log=apiserver)
+            wait_for(self._answers, "the API server to be ready", seconds=120, log=apiserver)
             for node in nodes:
                 node.api_ready()
             self._wait_ready(nodes, binaries)
@@ -183,7 +191,7 @@ class Cluster:
         addresses += [f"IP:{layout.control_plane_ip}", f"IP:{layout.service_ip}", "IP:127.0.0.1"]
         authority.issue("apiserver", "/CN=kube-apiserver", SERVER, addresses)
         authority.issue("apiserver-kubelet", "/O=system:masters/CN=apiserver-kubelet", CLIENT)
-        for user, subject in sorted(CLIENTS.items(), reverse=True):  # admin's, which is the mark
+        for user, subject in CLIENTS.items():
             authority.issue(user, subject, CLIENT)
             path = layout.run / f"{user}.kubeconfig"
             authority.kubeconfig(path, layout.api_url, user)
@@ -196,14 +204,14 @@ class Cluster:
             wait_for(
                 partial(_prints, get, "True"),
                 f"{node.node.name} to be Ready",
-                seconds=60,
+                seconds=120,
                 log=node.node.log("kubelet"),
             )
         account = (*kubectl, "get", "serviceaccount", "--ignore-not-found", "-o", "name", "default")
         wait_for(
             partial(_prints, account, "serviceaccount/default"),
             "the default service account",
-            seconds=30,
+            seconds=60,
             log=self.layout.node(1).log("kube-controller-manager"),
         )
 

@@ -61,7 +61,7 @@ class RunningNode:
                 start_new_session=True,
             )
         ready = self.node.directory / "wants-network"
-        wait_for(ready.exists, f"{self.node.name} to make its root", seconds=20, log=log)
+        wait_for(ready.exists, f"{self.node.name} to make its root", seconds=60, log=log)
         host.connect(self.layout, self.node, self.pid())
         (self.node.directory / "has-network").touch()
 

@@ -157,7 +157,7 @@ def test_up_again_is_quick_and_changes_nothing(cluster: Cluster, kube: Kube) -> 
         return [node["metadata"]["uid"] for node in kube.items("nodes")]
 
     nodes, before = identity(), time.monotonic()
-    command = [CLI, "up", "--name", cluster.name, "--nodes", str(cluster.nodes)]
+    command = [str(CLI), "up", "--name", cluster.name, "--nodes", str(cluster.nodes)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert time.monotonic() - before < 2
     assert "is up already" in said
