@@ -76,7 +76,9 @@ static void set_one(struct sf_config *c, const char *entry)
 	else if ((value = value_of(entry, "STILLFRAME_DEBUG")))
 		c->debug = sf_equal(value, "1");
 	else if ((value = value_of(entry, "STILLFRAME_DIR")))
-		sf_copy(c->dir, sizeof(c->dir), value);
+		/* Cut short it would name another directory: rather none. */
+		sf_copy(c->dir, sizeof(c->dir),
+			sf_strlen(value) < sizeof(c->dir) ? value : "");
 	else if ((value = value_of(entry, "STILLFRAME_SIGNALS")))
 		c->signals = parse_signals(value);
 	else if ((value = value_of(entry, "STILLFRAME_HOLD_MS")))

@@ -24,32 +24,46 @@ enum turn {
 	TURN_OVER,  /* reported already, or not ours to report */
 };
 
-/* Which thread reports: pid << 32 | tid.  Keyed by pid, because a vfork child
- * shares this memory and a forked one inherits it: neither is the process that
- * wrote it. */
+/* Which thread reports: pid << 32 | tid, and OWNER_BUSY while it uses our
+ * static memory.  Keyed by pid, because a vfork child shares this memory and a
+ * forked one inherits it: neither is the process that wrote it.  One word,
+ * because a look at two could see the first from before and the second from
+ * after. */
+#define OWNER_BUSY (1ULL << 63)
 static uint64_t owner;
-static uint32_t busy; /* the owner uses our static memory */
 
 static struct sf_crash crash;
 static struct sf_handover handover;
 
-static enum turn take_turn(int pid, int tid)
+static enum turn take_turn(uint64_t us)
 {
-	uint64_t us = (uint64_t)pid << 32 | (uint32_t)tid;
 	uint64_t them = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
 
-	while ((int)(them >> 32) != pid) {
-		if (__atomic_load_n(&busy, __ATOMIC_ACQUIRE) &&
-		    sf_sys2(__NR_kill, them >> 32, 0) == 0)
+	for (;;) {
+		uint64_t thread = them & ~OWNER_BUSY;
+		uint64_t process = thread >> 32;
+
+		if (process == us >> 32)
+			return thread == us ? TURN_OVER : TURN_LATE;
+		if ((them & OWNER_BUSY) && sf_sys2(__NR_kill, process, 0) == 0)
 			return TURN_OVER;
-		if (__atomic_compare_exchange_n(&owner, &them, us, false,
-						__ATOMIC_ACQ_REL,
-						__ATOMIC_ACQUIRE)) {
-			__atomic_store_n(&busy, 1, __ATOMIC_RELEASE);
+		if (__atomic_compare_exchange_n(&owner, &them, us | OWNER_BUSY,
+						false, __ATOMIC_ACQ_REL,
+						__ATOMIC_ACQUIRE))
 			return TURN_FIRST;
-		}
 	}
-	return them == us ? TURN_OVER : TURN_LATE;
+}
+
+/* As far as an unprivileged process may; it has no use for them any more. */
+static void raise_limit(int resource)
+{
+	struct rlimit64 limit;
+
+	if (sf_sys4(__NR_prlimit64, 0, resource, NULL, &limit) == 0 &&
+	    limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		sf_sys4(__NR_prlimit64, 0, resource, &limit, NULL);
+	}
 }
 
 /* Our descriptors go into a table of our own, where no other thread's
@@ -57,13 +71,6 @@ static enum turn take_turn(int pid, int tid)
  * used up. */
 static uint32_t unshare_descriptors(void)
 {
-	struct rlimit64 limit;
-
-	if (sf_sys4(__NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 &&
-	    limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		sf_sys4(__NR_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL);
-	}
 	return sf_sys3(__NR_close_range, ~0U, ~0U, CLOSE_RANGE_UNSHARE)
 		       ? SF_FLAG_FD_TABLE_SHARED
 		       : 0;
@@ -119,6 +126,8 @@ static void report(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
 	int error;
 
 	begin(pid, tid, si, uc);
+	raise_limit(RLIMIT_NOFILE);
+	raise_limit(RLIMIT_FSIZE);
 	flags = unshare_descriptors();
 	error = sf_handover_open(&handover);
 	if (!error) {
@@ -136,14 +145,15 @@ void sf_on_crash(int sig, siginfo_t *si, void *context)
 	struct ucontext *uc = context;
 	int pid = sf_getpid();
 	int tid = sf_gettid();
+	uint64_t us = (uint64_t)pid << 32 | (uint32_t)tid;
 
 	(void)sig;
 	if (sf_ignored_by_init(si, uc))
 		return;
-	switch (take_turn(pid, tid)) {
+	switch (take_turn(us)) {
 	case TURN_FIRST:
 		report(pid, tid, si, uc);
-		__atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+		__atomic_store_n(&owner, us, __ATOMIC_RELEASE);
 		break;
 	case TURN_LATE:
 		sf_threads_park(uc);

@@ -69,9 +69,27 @@ static bool called_by_abort(const struct ucontext *uc)
 	return false;
 }
 
+/* True when the kernel forced the signal on the thread for what it did; else
+ * somebody sent it, be it the kernel (a terminal, a resource limit). */
+static bool forced(const siginfo_t *si)
+{
+	switch (si->si_signo) {
+	case SIGBUS:
+		return si->si_code > 0 && si->si_code != BUS_MCEERR_AO;
+	case SIGSEGV:
+	case SIGILL:
+	case SIGFPE:
+	case SIGTRAP:
+	case SIGSYS:
+		return si->si_code > 0;
+	default:
+		return false;
+	}
+}
+
 bool sf_ignored_by_init(const siginfo_t *si, const struct ucontext *uc)
 {
-	if (si->si_code > 0 || sf_getpid() != 1)
+	if (forced(si) || sf_getpid() != 1)
 		return false;
 	return !(si->si_signo == SIGABRT && si->si_pid == 1 &&
 		 called_by_abort(uc));

@@ -1,6 +1,6 @@
 #include "handover.h"
 
-#include <linux/stat.h>
+#include <linux/fs.h>
 
 #include "config.h"
 #include "sys.h"
@@ -12,7 +12,6 @@
 #define POLL_FIRST_NS 200000ULL
 #define POLL_MOST_NS  (5 * SF_NSEC_MS)
 
-#define SEEK_SET      0
 #define GRND_NONBLOCK 1
 
 enum { BYTE_OWNER = 0, BYTE_CLAIM = 1, BYTE_DONE = 2 };
@@ -22,12 +21,15 @@ int sf_handover_open(struct sf_handover *ret)
 	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 	int dir = sf_open(AT_FDCWD, sf_config.dir, flags, 0);
 
-	if (dir == -ENOENT &&
-	    sf_sys3(__NR_mkdirat, AT_FDCWD, sf_config.dir, 0777) == 0) {
+	if (dir == -ENOENT) {
+		long made =
+			sf_sys3(__NR_mkdirat, AT_FDCWD, sf_config.dir, 0777);
+
+		/* Again even if that failed: another process may have won. */
 		dir = sf_open(AT_FDCWD, sf_config.dir, flags, 0);
 		/* Past the umask: an agent without DAC_OVERRIDE has to be able
 		 * to remove files. */
-		if (dir >= 0)
+		if (dir >= 0 && made == 0)
 			sf_sys2(__NR_fchmod, dir, 0777);
 	}
 	if (dir < 0)
@@ -72,7 +74,8 @@ static int rename_to(struct sf_handover *h, const char *suffix)
 	long error;
 
 	name_file(h, "", suffix, name);
-	error = sf_sys4(__NR_renameat, h->dir, h->name, h->dir, name);
+	error = sf_sys5(__NR_renameat2, h->dir, h->name, h->dir, name,
+			RENAME_NOREPLACE);
 	if (error == 0)
 		sf_copy(h->name, sizeof(h->name), name);
 	return (int)error;

@@ -40,6 +40,11 @@ static uint64_t reclaimable(const char *path, const char *label)
 	return value ? sf_number(&value, 10) : 0;
 }
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
 /* What the container's memory limit leaves; a limit of the whole pod cannot be
  * seen from inside. */
 static uint64_t memory_left(void)
@@ -50,17 +55,18 @@ static uint64_t memory_left(void)
 	if (limit) {
 		if (limit == UINT64_MAX)
 			return limit;
-		used = read_number(CGROUP "memory.current") -
-		       reclaimable(CGROUP "memory.stat", "inactive_file ");
+		used = less(
+			read_number(CGROUP "memory.current"),
+			reclaimable(CGROUP "memory.stat", "inactive_file "));
 	} else {
 		limit = read_number(CGROUP_1 "memory.limit_in_bytes");
 		if (!limit)
 			return UNKNOWN_BYTES;
-		used = read_number(CGROUP_1 "memory.usage_in_bytes") -
-		       reclaimable(CGROUP_1 "memory.stat",
-				   "total_inactive_file ");
+		used = less(read_number(CGROUP_1 "memory.usage_in_bytes"),
+			    reclaimable(CGROUP_1 "memory.stat",
+					"total_inactive_file "));
 	}
-	return limit > used ? limit - used : 0;
+	return less(limit, used);
 }
 
 uint64_t sf_headroom(int fd)

@@ -61,11 +61,12 @@ static void put_note(struct sf_output *out, uint32_t type, const void *desc,
 	sf_output_align(out, 4);
 }
 
+/* The signal is in every thread's: gdb believes the last. */
 static void put_prstatus(struct sf_output *out, int tid, int sig,
-			 const siginfo_t *si, const struct ucontext *uc,
-			 uint64_t tls_base)
+			 const struct ucontext *uc, uint64_t tls_base)
 {
 	struct prstatus status = {
+		.pr_info.si_signo = sig,
 		.pr_cursig = (int16_t)sig,
 		.pr_sighold = uc->uc_sigmask,
 		.pr_pid = tid,
@@ -75,11 +76,6 @@ static void put_prstatus(struct sf_output *out, int tid, int sig,
 		.pr_fpvalid = sf_fpregs_from(uc) != NULL,
 	};
 
-	if (si) {
-		status.pr_info.si_signo = si->si_signo;
-		status.pr_info.si_code = si->si_code;
-		status.pr_info.si_errno = si->si_errno;
-	}
 	sf_regs_from(&status.pr_reg, uc, tls_base);
 	put_note(out, NT_PRSTATUS, &status, sizeof(status));
 }
@@ -156,9 +152,9 @@ static void put_files(struct sf_output *out)
 void sf_notes_put(struct sf_notes *notes, struct sf_output *out)
 {
 	const struct sf_crash *crash = notes->crash;
+	int sig = crash->si->si_signo;
 
-	put_prstatus(out, crash->tid, crash->si->si_signo, crash->si, crash->uc,
-		     crash->tls_base);
+	put_prstatus(out, crash->tid, sig, crash->uc, crash->tls_base);
 	put_prpsinfo(out, crash->pid);
 	put_note(out, NT_SIGINFO, crash->si, sizeof(siginfo_t));
 	put_note(out, NT_AUXV, notes->auxv, notes->auxv_bytes);
@@ -170,7 +166,7 @@ void sf_notes_put(struct sf_notes *notes, struct sf_output *out)
 
 		if (!__atomic_load_n(&t->parked, __ATOMIC_ACQUIRE))
 			continue;
-		put_prstatus(out, t->tid, 0, NULL, t->uc, t->tls_base);
+		put_prstatus(out, t->tid, sig, t->uc, t->tls_base);
 		put_fpregs(out, t->uc);
 	}
 	put_header(out, SF_NOTE_OWNER, SF_NOTE_CRASH, sizeof(crash->note));

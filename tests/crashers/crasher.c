@@ -256,7 +256,7 @@ static void *wait_masked(void *unused)
 
 static void *exit_in_thread(void *unused)
 {
-	struct timespec pause_ = {0, 2000000};
+	struct timespec pause_ = {0, 50000000};
 
 	(void)unused;
 	pthread_barrier_wait(&barrier);

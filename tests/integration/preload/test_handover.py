@@ -141,8 +141,7 @@ def test_killed_agent_frees_the_process(stage: Stage, spawn: Spawn, step: str) -
         process = stage.start("glibc", "null_read", CLAIM_MS="5000")
         if step == "claim":
             assert agent.stdout.readline() == "claimed\n"
-        else:
-            wait_for_core(stage)
+        wait_until_held(stage, process.pid)
         killed = time.monotonic_ns()
         agent.kill()
         agent.wait()
@@ -153,9 +152,11 @@ def test_killed_agent_frees_the_process(stage: Stage, spawn: Spawn, step: str) -
     assert 0 < statistics.median(late) <= 50
 
 
-def wait_for_core(stage: Stage) -> None:
+def wait_until_held(stage: Stage, pid: int) -> None:
+    """The snapshot is complete and the process sleeps between two looks at the locks."""
     end = time.monotonic() + 10
-    while not list(stage.directory.glob("*.core")):
+    stat = Path(f"/proc/{pid}/stat")
+    while not (list(stage.directory.glob("*.core")) and ") S " in stat.read_text()):
         assert time.monotonic() < end
         time.sleep(0.001)
 

@@ -17,7 +17,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from tests.integration.preload.conftest import NO_CORE, Stage
-from tests.integration.preload.snapshot import Flag, Frame, description_of, registers
+from tests.integration.preload.snapshot import Flag, Frame, description_of, notes, registers
 from tests.integration.preload.stand_in import StandIn
 
 LIBCS = ("glibc", "glibc-nopie", "musl")
@@ -108,8 +108,14 @@ def test_registers_and_siginfo_equal_the_kernels_core(
     ours, theirs = registers(snapshot.path), registers(kernel_core)
     assert len(ours) == 5
     assert without_orig_rax(ours[0]) == without_orig_rax(theirs[0])
+    assert signals(snapshot.path) == signals(kernel_core)
     assert description_of(snapshot.path, "NT_SIGINFO") == description_of(kernel_core, "NT_SIGINFO")
     assert auxv(snapshot.path) == auxv(kernel_core)
+
+
+def signals(core: Path) -> list[bytes]:
+    """si_signo, si_code, si_errno and pr_cursig of each thread; gdb believes the last."""
+    return [d[:14] for owner, kind, d in notes(core) if (owner, kind) == ("CORE", "NT_PRSTATUS")]
 
 
 def without_orig_rax(values: tuple[int, ...]) -> tuple[int, ...]:
