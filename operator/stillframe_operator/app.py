@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import grpc
@@ -78,11 +79,9 @@ async def running(settings: Settings) -> AsyncIterator[Ports]:
             certificates.context,
         )
         port = await _serve_intake(stack, intake, store, settings, certificates)
-        for task in (
-            asyncio.create_task(supervise("certificates", certificates.keep)),
-            asyncio.create_task(lease.lead(kube, owned, settings, leader.start, leader.stop)),
-        ):
-            stack.push_async_callback(_cancelled, task)
+        lead = partial(lease.lead, kube, owned, settings, leader.start, leader.stop)
+        for name, work in (("certificates", certificates.keep), ("lease", lead)):
+            stack.push_async_callback(_cancelled, asyncio.create_task(supervise(name, work)))
         yield Ports(webhook, port, http)
         log.info("ending")
 

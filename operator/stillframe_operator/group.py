@@ -36,7 +36,7 @@ MAX_BATCH: Final = MAX_RECENT_REPORTS // 2
 answer was lost is recognized when it is repeated."""
 _NAME_BYTES: Final = 63
 _SAMPLE_PAUSE: Final = timedelta(minutes=1)
-_METADATA_BYTES: Final = 2048
+_METADATA_BYTES: Final = 4096
 """Left for metadata, spec and managedFields out of MAX_OBJECT_BYTES."""
 _VERIFIED: Final = {
     "Attested": "The kernel named the process and the API server its pod.",

@@ -112,7 +112,7 @@ class Intake(intake_pb2_grpc.IntakeServicer):
         self, request: intake_pb2.SubmitRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> intake_pb2.SubmitResponse:
         """Record one crash."""
-        with metrics.SUBMIT_SECONDS.time():
+        with metrics.SUBMIT_SECONDS.time(), metrics.SUBMITTING.track_inprogress():
             recorded = await self._answered(context, self._submit(request, context))
         if recorded is None:
             metrics.SUBMITS.labels("namespace_gone").inc()

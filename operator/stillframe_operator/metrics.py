@@ -15,6 +15,7 @@ SUBMITS: Final = Counter(
     "Reports received from agents, by answer.",
     ["result"],  # ok, namespace_gone, or the gRPC status
 )
+SUBMITTING: Final = Gauge("stillframe_submits_in_flight", "Reports not answered yet.")
 SUBMIT_SECONDS: Final = Histogram(
     "stillframe_submit_seconds", "From a report's arrival to its acknowledgement."
 )

@@ -79,11 +79,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The agents' artifact max age; a tombstone is repeated for as long."""
     max_reports: _Positive = 2000
     max_reports_per_namespace: _Positive = 100
-    lease_seconds: _Seconds = 15.0
+    lease_seconds: _Positive = 15
     renew_seconds: _Seconds = 8.0
-    retry_seconds: _Seconds = 2.0
+    retry_seconds: Annotated[float, Meta(ge=1)] = 2.0
+    """kubernetes.aio accepts no less than a second."""
 
     def __post_init__(self) -> None:
+        if self.renew_seconds <= 1.2 * self.retry_seconds:
+            raise ValueError("renew_seconds must be more than 1.2 * retry_seconds")
         worst = self.renew_seconds + 2 * self.retry_seconds + LEASE_CALL_SECONDS
         if worst >= self.lease_seconds:
             raise ValueError(

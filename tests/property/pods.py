@@ -142,7 +142,7 @@ def effective(pod: Pod, kind: str) -> dict[str, Fraction]:
 
     def of(container: dict[str, Any]) -> Counter[str]:
         table = container.get("resources", {}).get(kind, {})
-        return Counter({name: quantity(value) for name, value in table.items()})  # type: ignore[misc]
+        return Counter({name: quantity(value) for name, value in table.items()})
 
     running: Counter[str] = Counter()
     peak: Counter[str] = Counter()

@@ -63,7 +63,8 @@ def test_an_exit_and_a_polite_stop_are_not(code: int) -> None:
 
 
 def test_each_cause_is_a_group_of_its_own() -> None:
-    statuses = [{"exitCode": 137}, {"exitCode": 137, "reason": "OOMKilled"}, {"exitCode": 139}]
+    oom: dict[str, Any] = {"exitCode": 137, "reason": "OOMKilled"}
+    statuses = [{"exitCode": 137}, oom, {"exitCode": 139}]
     assert len({deaths(pod(ended(**s)))[0].fingerprint for s in statuses}) == 3
 
 
@@ -75,7 +76,10 @@ def test_both_states_count_and_keep_their_ids() -> None:
 
 
 def test_a_kill_after_deletion_began_is_no_death() -> None:
-    going = {"deletionTimestamp": "2026-01-02T03:04:30Z", "deletionGracePeriodSeconds": 30}
+    going: dict[str, Any] = {
+        "deletionTimestamp": "2026-01-02T03:04:30Z",
+        "deletionGracePeriodSeconds": 30,
+    }
     assert deaths(pod(ended(exitCode=137), **going)) == []
     assert len(deaths(pod(ended(finishedAt="2026-01-02T03:03:59Z"), **going))) == 1
 

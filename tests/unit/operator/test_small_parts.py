@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from kubernetes.aio.client import ApiClient, Configuration
 from stillframe_operator.kube import Kube
 from stillframe_operator.limits import Limiter
 from stillframe_operator.missed import missed
@@ -36,6 +37,8 @@ def test_settings_come_from_the_environment() -> None:
         {variable("http_port"): "eighty"},
         {variable("http_port"): "70000"},
         {variable("renew_seconds"): "14"},
+        {variable("renew_seconds"): "2"},
+        {variable("retry_seconds"): "0.5"},
         {variable("namespace"): ""},
     ],
 )
@@ -123,14 +126,11 @@ async def test_an_internal_error_admits_the_pod_with_a_warning(
     broken: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = Settings(namespace="stillframe", injector_image="injector:1")
-    async with TestClient(TestServer(Webhook(NO_KUBE, settings).app())) as client:
+    kube = Kube(ApiClient(Configuration(host="http://localhost:9")))
+    async with TestClient(TestServer(Webhook(kube, settings).app())) as client:
         answer = await client.post("/inject/pod", json={"request": broken})
         response = (await answer.json())["response"]
     assert response["allowed"] is True
     assert response["uid"] == "u-1"
     assert "patch" not in response
     assert "starts without capture" in response["warnings"][0]
-
-
-NO_KUBE = Kube(None)
-"""Never called: ``/inject/pod`` decides from the request alone."""
