@@ -11,7 +11,18 @@ from .escape import LINE, LONG, escape
 from .fault import Fault, is_code
 from .fingerprint import fingerprint
 from .images import Image, Images
-from .model import MAX_MODULES, MAX_THREADS, Analysis, Frame, Module, Note, Process, Signal, Thread
+from .model import (
+    MAX_MODULES,
+    MAX_SOFT_ERRORS,
+    MAX_THREADS,
+    Analysis,
+    Frame,
+    Module,
+    Note,
+    Process,
+    Signal,
+    Thread,
+)
 from .signals import code_name, signal_name
 from .stack import Stack
 from .trust import TrustedFrame
@@ -52,7 +63,7 @@ def assemble(evidence: Evidence) -> Analysis:
         involvement=_involvement(core),
         modules=[_module(image) for image in images.all[:MAX_MODULES]],
         note=_note(core),
-        soft_errors=[escape(error) for error in [*core.problems, *soft_errors]][:64],
+        soft_errors=[escape(error) for error in [*core.problems, *soft_errors]][:MAX_SOFT_ERRORS],
     )
 
 

@@ -5,8 +5,9 @@ ids, thread order and machines; different bugs should give different keys.  The
 algorithm, which never changes under the name ``v1``:
 
 1. Take the crashing thread's frames, innermost first, inline frames included.
-2. Drop leading noise (raise, abort, assertion and memory-copy internals, our own
-   library) and start-up frames (:mod:`.noise`).  If nothing is left, keep all.
+2. Drop our own library, unnamed frames of libc, addresses in no module, leading
+   noise (raise, abort, assertion and memory-copy internals) and what starts
+   ``main`` or a thread (:mod:`.noise`).  If nothing is left, keep all.
 3. If a cycle of up to 8 frames, starting within the first 6, comes at least 4
    times in a row, keep only that cycle, rotated to its smallest form: where in it
    the stack ran out is chance.  Of several the one that covers most frames, of

@@ -21,6 +21,7 @@ MAX_FRAMES_CRASHED = 128
 MAX_FRAMES_OTHER = 32
 MAX_THREADS = 512
 MAX_MODULES = 1024
+MAX_SOFT_ERRORS = 64
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,5 +143,5 @@ class Analysis(_Value, frozen=True, kw_only=True):
     """Whether our own library is on the crashing stack."""
     modules: Annotated[list[Module], Meta(max_length=MAX_MODULES)]
     note: Note | None = None
-    soft_errors: Annotated[list[Long], Meta(max_length=64)] = []
+    soft_errors: Annotated[list[Long], Meta(max_length=MAX_SOFT_ERRORS)] = []
     """What could not be found out, and why."""

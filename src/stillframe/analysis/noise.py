@@ -44,15 +44,17 @@ def is_start(frame: Frame) -> bool:
 
 
 def significant(frames: Sequence[Frame]) -> list[Frame]:
-    """The frames that tell the bug: without leading noise and without start-up.
+    """The frames that tell the bug: leading noise and start-up frames are left out.
 
-    Our own library, unnamed frames of libc (stripped, it names only what it
+    So is what calls ``main`` (musl's ``_start`` often has no name).  Our own
+    library, unnamed frames of libc (stripped, it names only what it
     exports) and addresses in no module (a jump to nowhere, generated code) are
     left out everywhere.  If nothing is left all frames are returned: something
     must tell.
     """
     named = [frame for frame in frames if frame.module and not _is_internal(frame)]
-    told = [*dropwhile(is_noise, named)]
+    mains = [index for index, frame in enumerate(named) if frame.function == "main"]
+    told = [*dropwhile(is_noise, named[: mains[-1] + 1] if mains else named)]
     return [frame for frame in told if not is_start(frame)] or list(frames)
 
 

@@ -20,7 +20,7 @@ from stillframe.errors import PermanentError
 
 from .escape import escape
 from .job import EXIT_NO_SANDBOX, EXIT_NOT_A_CORE, Job, JobModule, Limits
-from .model import Analysis
+from .model import MAX_SOFT_ERRORS, Analysis
 from .signals import signal_name
 
 _CHUNK = 64 << 10
@@ -49,12 +49,11 @@ def analyze(
     limits = limits or Limits()
     job = Job(core_fd, [JobModule(path, fd) for path, fd in modules], limits)
     ended = _run(job)
-    answers = [line for line in ended.output.split(b"\n")[:-1] if line]
-    if answers:
-        analysis = _decode(answers[-1])
-        if ended.problem:
-            errors = [*analysis.soft_errors, escape(f"analysis incomplete: {ended.problem}")]
-            analysis = msgspec.structs.replace(analysis, soft_errors=errors[-64:])
+    analysis, problem = _last_answer(ended)
+    if analysis and problem:
+        errors = [*analysis.soft_errors, escape(f"analysis incomplete: {problem}")]
+        return msgspec.structs.replace(analysis, soft_errors=errors[-MAX_SOFT_ERRORS:])
+    if analysis:
         return analysis
     if ended.status == EXIT_NO_SANDBOX:
         raise AnalysisError(f"the sandbox cannot be set up: {ended.problem}")
@@ -62,7 +61,7 @@ def analyze(
         raise AnalysisError(f"not a readable core: {ended.problem}")
     if "libseccomp" in ended.problem:
         raise AnalysisError("libseccomp is missing", "Install it: apt install libseccomp2")
-    raise AnalysisError(f"the analysis failed: {ended.problem}")
+    raise AnalysisError(f"the analysis failed: {problem}")
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -130,7 +129,7 @@ def _collect(child: "subprocess.Popen[bytes]", limits: Limits) -> tuple[bytes, b
                 poll.unregister(fd)
                 open_fds.discard(fd)
         if len(output) > limits.output_bytes:
-            return b"", bytes(errors), f"answered more than {limits.output_bytes} bytes"
+            return bytes(output), bytes(errors), f"answered more than {limits.output_bytes} bytes"
         del errors[_STDERR_BYTES:]
     return bytes(output), bytes(errors), ""
 
@@ -147,8 +146,12 @@ def _reason(status: int, errors: bytes) -> str:
     return escape(lines[-1] if lines else f"exit status {status}")
 
 
-def _decode(line: bytes) -> Analysis:
-    try:
-        return msgspec.json.decode(line, type=Analysis)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise AnalysisError(f"the analysis answered nonsense: {error}") from error
+def _last_answer(ended: _Ended) -> tuple[Analysis | None, str]:
+    """The last whole answer that is one, and what is wrong with it or with what came after."""
+    problem = ended.problem
+    for line in reversed(ended.output.split(b"\n")[:-1]):
+        try:
+            return msgspec.json.decode(line, type=Analysis), problem
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            problem = problem or f"the child answered nonsense: {error}"
+    return None, problem or "the child answered nothing"

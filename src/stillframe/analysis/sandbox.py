@@ -42,7 +42,7 @@ def lock_down(limits: Limits) -> None:
     """Lock this process down, for good; raises ``OSError`` where the kernel refuses."""
     Path("/proc/self/oom_score_adj").write_text("1000")  # a memory bomb ends us, not the agent
     _limit(resource.RLIMIT_AS, limits.address_space)
-    _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
+    _limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)  # SIGXCPU first
     _limit(resource.RLIMIT_NOFILE, limits.open_files)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
@@ -81,10 +81,10 @@ def _filter() -> "pyseccomp.SyscallFilter":
     return allow
 
 
-def _limit(what: int, value: int) -> None:
-    _, hard = resource.getrlimit(what)
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(what, (value, value))
+def _limit(what: int, soft: int, hard: int | None = None) -> None:
+    _, highest = resource.getrlimit(what)
+    allowed = [soft if hard is None else hard, *([highest] if highest >= 0 else [])]
+    resource.setrlimit(what, (min(soft, *allowed), min(allowed)))
 
 
 def _check(result: int, what: str) -> None:

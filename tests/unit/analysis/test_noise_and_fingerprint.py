@@ -42,7 +42,7 @@ def test_the_applications_own_functions_are_not_noise(name: str) -> None:
 
 def test_leading_noise_startup_and_unnamed_libc_frames_do_not_tell() -> None:
     dying = [frame("", LIBC), frame("raise", LIBC), frame("abort", LIBC), frame("", LIBC)]
-    ending = [frame("", LIBC), frame("_start")]
+    ending = [frame("", LIBC), frame("_start"), frame("")]
     assert significant([*dying, *CRASH, *ending]) == CRASH[:3]
 
 
