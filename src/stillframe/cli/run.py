@@ -19,7 +19,7 @@ from stillframe.cli.evidence import evidence_root, keep_crash
 from stillframe.cli.library import find_library
 from stillframe.cli.watcher import Watcher
 from stillframe.errors import PermanentError, StillframeError
-from stillframe.names import ENV_DIR, ENV_HOLD_MS, ENV_PRELOAD
+from stillframe.names import ENV_CLAIM_MS, ENV_DIR, ENV_HOLD_MS, ENV_PRELOAD
 
 EXIT_OURS: Final = 125
 """We failed before the program could run; as ``env``, ``timeout`` and ``docker`` say it."""
@@ -90,7 +90,9 @@ def _environment(library: Path, snapshots: Path, timeout_hold: float) -> dict[st
     existing = environment.get(ENV_PRELOAD)
     environment[ENV_PRELOAD] = f"{library}:{existing}" if existing else str(library)
     environment[ENV_DIR] = str(snapshots)
-    environment[ENV_HOLD_MS] = str(round(timeout_hold * 1000))
+    # Our beacon says that we are here, and goes when we go: on a busy machine
+    # a claim may take as long as the hold.
+    environment[ENV_HOLD_MS] = environment[ENV_CLAIM_MS] = str(round(timeout_hold * 1000))
     # ASan refuses to start behind any other library, even a harmless one.
     environment.setdefault(ENV_ASAN, "verify_asan_link_order=0")
     return environment
