@@ -54,8 +54,10 @@ class Replica:
 
 
 @contextlib.contextmanager
-def replica(kube: Kube, directory: Path, name: str, **settings: object) -> Iterator[Replica]:
-    """Run an operator until the context is left."""
+def replica(
+    kube: Kube, directory: Path, name: str, server: str = "", **settings: object
+) -> Iterator[Replica]:
+    """Run an operator until the context is left; ``server``: URL of another way to the API."""
     ports = _free_ports(3)
     chosen = {
         "namespace": SYSTEM,
@@ -67,7 +69,7 @@ def replica(kube: Kube, directory: Path, name: str, **settings: object) -> Itera
     }
     environment = {f"STILLFRAME_OPERATOR_{k.upper()}": str(v) for k, v in chosen.items()}
     kubeconfig = directory / f"{name}.kubeconfig"
-    kubeconfig.write_text(_kubeconfig(kube))
+    kubeconfig.write_text(_kubeconfig(kube, server))
     log = directory / f"{name}.log"
     packages = os.pathsep.join(str(ROOT / part) for part in ("src", "operator"))
     with log.open("wb") as stderr:
@@ -104,10 +106,12 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _kubeconfig(kube: Kube) -> str:
+def _kubeconfig(kube: Kube, server: str) -> str:
     """The operator's own rights, as the chart grants them, and nothing more."""
     token = kube.kubectl("create", "token", "stillframe-operator", "-n", SYSTEM).strip()
     admin = json.loads(kube.kubectl("config", "view", "--raw", "-o", "json"))
+    if server:
+        admin["clusters"][0]["cluster"]["server"] = server
     return json.dumps(
         {
             **admin,
