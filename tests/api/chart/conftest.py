@@ -1,4 +1,4 @@
-"""An API server for the tests of the chart: they remove and remake what is one per cluster."""
+"""The tests of the chart have an API server of their own: they remove and remake the CRD."""
 
 import uuid
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ bounds hold, status is a subresource, selectors, columns and `kubectl explain`.
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from stillframe.api.crashreport import (
     SampleArtifact,
     Workload,
 )
-from tests.support.cluster import api_server
 from tests.support.kube import Kube, Manifest
 
 CRDS = Path(__file__).resolve().parents[3] / "crds"
@@ -78,12 +77,11 @@ LARGEST = CrashReportStatus(
 
 
 @pytest.fixture(scope="module")
-def crds() -> Iterator[Kube]:
+def crds(kube: Kube) -> Kube:
     """A cluster with our CRDs, as somebody without Helm applies them."""
-    with api_server() as kube:
-        kube.kubectl("apply", "-f", str(CRDS))
-        kube.kubectl("wait", "crd/crashreports.stillframe.dev", "--for=condition=Established")
-        yield kube
+    kube.kubectl("apply", "-f", str(CRDS))
+    kube.kubectl("wait", "crd/crashreports.stillframe.dev", "--for=condition=Established")
+    return kube
 
 
 @pytest.fixture
