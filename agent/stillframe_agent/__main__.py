@@ -16,6 +16,8 @@ from stillframe.errors import PermanentError
 from stillframe_agent import agent, logs, served
 from stillframe_agent.settings import ENV_PREFIX, Settings, parse_address
 
+_PATH: Final = click.Path(path_type=Path, readable=False)
+"""May be missing or unreadable as yet: whoever uses it says so, and waits."""
 _UMASK: Final = 0o027
 """Artifacts are for our group (the artifacts pod), and for nobody else."""
 
@@ -32,7 +34,7 @@ def _options(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 envvar=f"{ENV_PREFIX}{name.upper()}",
-                type=click.Path(path_type=Path) if kind is Path else kind,
+                type=_PATH if kind is Path else kind,
                 help=help_text,
                 show_envvar=True,
                 show_default=True,
@@ -67,7 +69,7 @@ def run_agent(**options: Any) -> None:
 @_options("listen")
 @click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     default=Path(names.ARTIFACTS_MOUNT),
     show_default=True,
     help="Where the node's artifacts are mounted.",

@@ -100,6 +100,8 @@ class Artifacts:
         original is still where it was.
         """
         self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        # The kubelet may have made it for the artifacts pod, with its own group.
+        os.chown(self.root, -1, os.getegid())
         self.root.chmod(0o750)
         unfinished = []
         for directory in self.root.iterdir():

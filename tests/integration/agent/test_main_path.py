@@ -7,6 +7,7 @@ deletion, the privileges the agent has, crashes of several pods at once.
 import hashlib
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def test_the_evidence_is_kept_for_the_artifacts_pod_and_the_original_goes(
     assert manifest.crash_report_uid == f"uid-of-{report.fingerprint}"
     assert pod.names() == []
     assert list((agent.node.state / names.SPOOL_DIR).glob("*.report")) == []
+
+
+def test_a_directory_that_the_kubelet_made_first_becomes_readable_for_the_artifacts_pod(
+    node: Node, start_agent: Callable[..., Agent]
+) -> None:
+    artifacts = node.state / names.ARTIFACTS_DIR
+    artifacts.mkdir(mode=0o755)
+    start_agent().wait_ready()
+    status = artifacts.stat()
+    assert (status.st_gid, status.st_mode & 0o777) == (AGENT_GROUP, 0o750)
 
 
 def test_it_works_with_two_capabilities_and_says_what_it_did(
