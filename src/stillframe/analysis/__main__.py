@@ -22,13 +22,17 @@ from .job import EXIT_FAILED, EXIT_NO_SANDBOX, EXIT_NOT_A_CORE, Job, JobModule
 def main() -> int:
     """Do the job on standard input; returns the exit status."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    modules, problems = _affordable(job)
     try:
-        sandbox.lock_down(job.limits)
+        # We map every module and drgn maps it again; the core it reads.
+        mapped = _size(job.core_fd) + 2 * sum(_size(module.fd) for module in modules)
+        sandbox.lock_down(job.limits, mapped)
     except OSError as error:
         return _fail(EXIT_NO_SANDBOX, str(error))
     try:
         core = CoreFile.from_bytes(_map(job.core_fd))
-        given = [_given(module) for module in job.modules]
+        core.problems.extend(problems)
+        given = [_given(module) for module in modules]
         names = sandbox.syscall_name
         for analysis in pipeline.analyze_core(core, job.core_fd, given, names):
             sys.stdout.buffer.write(msgspec.json.encode(analysis) + b"\n")
@@ -40,9 +44,26 @@ def main() -> int:
     return 0
 
 
+def _affordable(job: Job) -> tuple[list[JobModule], list[str]]:
+    """The modules that fit the limit, and a sentence for each that does not."""
+    left, modules, problems = job.limits.module_bytes, [], []
+    for module in job.modules:
+        size = _size(module.fd)
+        if size <= left:
+            left -= size
+            modules.append(module)
+        else:
+            problems.append(f"{module.path}: left out, {size} bytes are too many")
+    return modules, problems
+
+
+def _size(fd: int) -> int:
+    return os.fstat(fd).st_size
+
+
 def _map(fd: int) -> bytes | mmap.mmap:
     """The whole file; an empty one cannot be mapped."""
-    size = os.fstat(fd).st_size
+    size = _size(fd)
     return mmap.mmap(fd, size, prot=mmap.PROT_READ) if size else b""
 
 

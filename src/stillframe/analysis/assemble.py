@@ -1,10 +1,11 @@
 """Stage 7: put the answers of all stages together.  Pure: values in, one Analysis out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from stillframe.corefile import CoreFile, Flag, Involvement, Release
 from stillframe.corefile import Note as RawNote
+from stillframe.corefile import Thread as RawThread
 
 from .cause import Cause, explain
 from .escape import LINE, LONG, escape
@@ -14,7 +15,6 @@ from .images import Image, Images
 from .model import (
     MAX_MODULES,
     MAX_SOFT_ERRORS,
-    MAX_THREADS,
     Analysis,
     Frame,
     Module,
@@ -36,8 +36,8 @@ class Evidence(NamedTuple):
     images: Images
     fault: Fault | None
     """``None`` for a core without a thread."""
-    stacks: Mapping[int, Stack]
-    """By index into ``core.threads``; a thread that could not be unwound is missing."""
+    stacks: Sequence[Stack]
+    """In the order of ``core.threads``, one each up to MAX_THREADS."""
     abort_message: str = ""
     soft_errors: Sequence[str] = ()
 
@@ -45,7 +45,10 @@ class Evidence(NamedTuple):
 def assemble(evidence: Evidence) -> Analysis:
     """The analysis."""
     core, images, fault, stacks, abort_message, soft_errors = evidence
-    threads = [_thread(core, index, stacks, images) for index in _indices(core)]
+    threads = [
+        _thread(evidence, thread, stack, crashed=index == 0)
+        for index, (thread, stack) in enumerate(zip(core.threads, stacks, strict=False))
+    ]
     crashed = threads[0].frames[: threads[0].frames_head] if threads else []
     signal, process = _signal(core, fault), _process(core)
     cause = explain(fault, crashed, escape(abort_message)) if fault else Cause("not known", "")
@@ -67,21 +70,15 @@ def assemble(evidence: Evidence) -> Analysis:
     )
 
 
-def _indices(core: CoreFile) -> range:
-    return range(min(len(core.threads), MAX_THREADS))
-
-
-def _thread(core: CoreFile, index: int, stacks: Mapping[int, Stack], images: Images) -> Thread:
-    thread = core.threads[index]
-    stack = stacks.get(index, Stack([], 0, 0))
+def _thread(evidence: Evidence, thread: RawThread, stack: Stack, *, crashed: bool) -> Thread:
     return Thread(
         tid=thread.tid,
         name=escape(thread.name or "", LINE),
-        crashed=index == 0,
-        frames=[_frame(core, images, frame) for frame in stack.frames],
+        crashed=crashed,
+        frames=[_frame(evidence.core, evidence.images, frame) for frame in stack.frames],
         frames_total=stack.total,
         frames_head=stack.head,
-        registers=thread.registers if index == 0 else {},
+        registers=thread.registers if crashed else {},
     )
 
 

@@ -21,8 +21,10 @@ class Limits(msgspec.Struct, frozen=True):
     wall_seconds: float = 30.0
     """Then the child is killed; what it answered so far holds."""
     cpu_seconds: int = 20
-    address_space: int = 2 << 30
-    """Bytes of virtual memory, mapped files included: a binary with 1 GiB of DWARF fits."""
+    memory_bytes: int = 1 << 30
+    """Virtual memory beyond the files, interpreter included; the interpreter takes 0.3 GiB."""
+    module_bytes: int = 1 << 30
+    """Size of all modules together; what does not fit is left out, in the order given."""
     open_files: int = 1024
     output_bytes: int = 32 << 20
     """Of both answers; the largest possible answer is about half."""

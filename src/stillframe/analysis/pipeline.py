@@ -8,7 +8,7 @@ costs the symbols and not the report.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from stillframe.corefile import CoreFile
+from stillframe.corefile import CoreFile, Thread
 
 from .assemble import Evidence, assemble
 from .fault import Fault, find_fault
@@ -30,21 +30,30 @@ def analyze_core(
 
 
 def _from_registers(core: CoreFile, images: Images, fault: Fault | None) -> Analysis:
-    stacks = {}
-    for index, thread in enumerate(core.threads[:MAX_THREADS]):
-        frame = RawFrame(thread.pc, thread.sp, "", "", 0, inline=False, interrupted=True)
-        stacks[index] = Stack([TrustedFrame(frame, "context")], 1, 1)
+    stacks = [_innermost(thread) for thread in core.threads[:MAX_THREADS]]
     return assemble(Evidence(core, images, fault, stacks))
 
 
 def _from_stacks(core: CoreFile, core_fd: int, images: Images, fault: Fault | None) -> Analysis:
     errors: list[str] = []
-    stacks: dict[int, Stack] = {}
+    stacks: list[Stack] = []
     unwinder = Unwinder(core, core_fd, images)
     for index, thread in enumerate(core.threads[:MAX_THREADS]):
         try:
             limit = MAX_FRAMES_CRASHED if index == 0 else MAX_FRAMES_OTHER
-            stacks[index] = find_stack(core, images, unwinder, thread, limit)
+            stacks.append(find_stack(core, images, unwinder, thread, limit))
         except Exception as error:  # drgn raises its own kinds, and plain Exception
             errors.append(f"thread {thread.tid}: not unwound: {error}")
-    return assemble(Evidence(core, images, fault, stacks, unwinder.abort_message(), errors))
+            stacks.append(_innermost(thread))
+    try:
+        abort_message = unwinder.abort_message()
+    except Exception as error:
+        abort_message = ""
+        errors.append(f"the message of abort(): {error}")
+    return assemble(Evidence(core, images, fault, stacks, abort_message, errors))
+
+
+def _innermost(thread: Thread) -> Stack:
+    """What the registers alone tell."""
+    frame = RawFrame(thread.pc, thread.sp, "", "", 0, inline=False, interrupted=True)
+    return Stack([TrustedFrame(frame, "context")], 1, 1)

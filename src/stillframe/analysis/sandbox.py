@@ -38,10 +38,13 @@ _AT_EMPTY_PATH = 0x1000
 _F_GETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 1, 3, 1030
 
 
-def lock_down(limits: Limits) -> None:
-    """Lock this process down, for good; raises ``OSError`` where the kernel refuses."""
+def lock_down(limits: Limits, file_bytes: int = 0) -> None:
+    """Lock this process down, for good; raises ``OSError`` where the kernel refuses.
+
+    ``file_bytes`` is what the files it will map need of the address space.
+    """
     Path("/proc/self/oom_score_adj").write_text("1000")  # a memory bomb ends us, not the agent
-    _limit(resource.RLIMIT_AS, limits.address_space)
+    _limit(resource.RLIMIT_AS, limits.memory_bytes + file_bytes)
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)  # SIGXCPU first
     _limit(resource.RLIMIT_NOFILE, limits.open_files)
     _limit(resource.RLIMIT_FSIZE, 0)

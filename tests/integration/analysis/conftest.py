@@ -1,10 +1,10 @@
 """Real crashes: snapshots of our library, kernel cores, gcore's; and programs built on the spot."""
 
-import os
 import resource
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from mmap import PROT_READ, mmap
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ SECONDS = 30
 
 
 def mapped_files(core: Path) -> list[str]:
-    files = CoreFile.from_bytes(core.read_bytes()).files
+    with core.open("rb") as file:
+        files = CoreFile.from_bytes(mmap(file.fileno(), 0, prot=PROT_READ)).files
     return [path for path in dict.fromkeys(file.path for file in files) if Path(path).is_file()]
 
 
@@ -90,14 +91,3 @@ def crasher(libc: str) -> Path:
 def functions(analysis: Analysis) -> list[str]:
     """Named functions of the crashing thread, physical and inline, innermost first."""
     return [frame.function for frame in analysis.threads[0].frames if frame.function]
-
-
-def as_user(uid: int) -> Callable[[], None]:
-    """For ``preexec_fn``: another user without capabilities."""
-
-    def become() -> None:
-        os.setgroups([])
-        os.setgid(uid)
-        os.setuid(uid)
-
-    return become

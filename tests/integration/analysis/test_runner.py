@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.analysis import Analysis, AnalysisError, Limits, analyze
-from tests.integration.analysis.conftest import ROOT, analyze_file, crasher, mapped_files
+from tests.integration.analysis.conftest import ROOT, analyze_file, compile_c, crasher, mapped_files
 
 MakeCore = Callable[..., Path]
 Sabotage = Callable[[str], None]
@@ -43,6 +43,12 @@ def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sabotage:
     return install
 
 
+LARGE = """#include <stdlib.h>
+#include <unistd.h>
+int main(void) {
+    char *memory = calloc(1, 3UL << 30);
+    memory[0] = *(char *)0;
+}"""
 DEATHS = {
     "ctypes.string_at(0)": "the child was killed by SIGSEGV",
     "os.abort()": "the child was killed by SIG",
@@ -127,6 +133,22 @@ def test_the_child_gets_no_other_file(core: Path, sabotage: Sabotage) -> None:
             analyze(file.fileno())
     assert str(core) in str(caught.value)
     assert "hostname" not in str(caught.value)
+
+
+def test_a_module_of_absurd_size_is_left_out(core: Path, tmp_path: Path) -> None:
+    huge = tmp_path / "huge"
+    huge.write_bytes(crasher("glibc").read_bytes())
+    os.truncate(huge, 1 << 40)
+    analysis = analyze_file(core, [(str(crasher("glibc")), huge)])
+    assert analysis.soft_errors == [f"{crasher('glibc')}: left out, {1 << 40} bytes are too many"]
+    assert analysis.top_frame.startswith("crasher+0x")
+
+
+def test_a_large_core_is_analyzed(kernel_core: MakeCore, tmp_path: Path) -> None:
+    app = compile_c(LARGE, tmp_path / "app")
+    core = kernel_core(app)
+    assert core.stat().st_size > 3 << 30
+    assert analyze_file(core).top_frame == "main (app.c:5)"
 
 
 @pytest.mark.parametrize("seed", range(12))

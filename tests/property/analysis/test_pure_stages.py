@@ -42,7 +42,7 @@ def test_an_answer_always_fits_its_bounds_and_renders(core: Core, raw: list[RawF
     images = find_images(read, [])
     stack = Stack([TrustedFrame(frame, "cfi") for frame in raw], len(raw), len(raw))
     fault = find_fault(read, images, str)
-    answer = assemble(Evidence(read, images, fault, {0: stack}, "message", ["error"]))
+    answer = assemble(Evidence(read, images, fault, [stack], "message", ["error"]))
     assert msgspec.json.decode(msgspec.json.encode(answer), type=Analysis) == answer
     assert all(line.isprintable() for line in render_text(answer).split("\n"))
 

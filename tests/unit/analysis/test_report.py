@@ -26,10 +26,10 @@ NOTE = (GOLDEN / "note-v1.bin").read_bytes()
 EVIL = b"e\x1b[31m\nvil\xe2\x80\xae"
 
 
-def evidence(core: Core, stacks: dict[int, Stack] | None = None) -> Evidence:
+def evidence(core: Core, *stacks: Stack) -> Evidence:
     read = CoreFile.from_bytes(core.build())
     images = find_images(read, [])
-    return Evidence(read, images, find_fault(read, images, str), stacks or {})
+    return Evidence(read, images, find_fault(read, images, str), stacks)
 
 
 def crashed(comm: bytes = b"app", path: bytes = b"/bin/app") -> Core:
@@ -61,7 +61,7 @@ def one_frame(**more: object) -> Stack:
 
 
 def test_an_answer_has_signal_process_stack_and_modules() -> None:
-    answer = assemble(evidence(crashed(), {0: one_frame()}))
+    answer = assemble(evidence(crashed(), one_frame()))
     assert answer.signal == Signal(
         number=11, name="SIGSEGV", code=1, code_name="SEGV_MAPERR", address=8
     )
@@ -101,7 +101,7 @@ def test_an_empty_core_still_has_an_answer() -> None:
 def test_no_text_of_a_pod_reaches_the_answer_unescaped() -> None:
     name = EVIL.decode()
     core = crashed(EVIL[:15], b"/bin/" + EVIL)
-    answer = assemble(evidence(core, {0: one_frame(function=name, file=f"/src/{name}")}))
+    answer = assemble(evidence(core, one_frame(function=name, file=f"/src/{name}")))
     assert msgspec.convert(msgspec.to_builtins(answer), Analysis) == answer
     assert "\\x1b[31m\\nvil\\u202e" in answer.stack[0]
     text = render_text(answer, {"Pod": name})
@@ -111,7 +111,7 @@ def test_no_text_of_a_pod_reaches_the_answer_unescaped() -> None:
 
 def test_names_of_any_length_fit_the_bounds() -> None:
     long = "f" * 5000
-    answer = assemble(evidence(crashed(), {0: one_frame(function=long, file="/" + long)}))
+    answer = assemble(evidence(crashed(), one_frame(function=long, file="/" + long)))
     assert msgspec.convert(msgspec.to_builtins(answer), Analysis) == answer
     assert answer.top_frame.endswith("…")
 
@@ -129,7 +129,7 @@ def test_threads_beyond_the_limit_are_counted() -> None:
     core = Core()
     for tid in range(MAX_THREADS + 3):
         core.thread(tid)
-    answer = assemble(evidence(core))
+    answer = assemble(evidence(core, *[one_frame()] * MAX_THREADS))
     assert (len(answer.threads), answer.threads_total) == (MAX_THREADS, MAX_THREADS + 3)
 
 
