@@ -7,7 +7,6 @@
 #include "crash.h"
 
 #include <linux/close_range.h>
-#include <linux/elf.h>
 #include <linux/resource.h>
 
 #include "config.h"

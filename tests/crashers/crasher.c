@@ -239,18 +239,30 @@ static void *crash_in_thread(void *unused)
 	return NULL;
 }
 
+/* Past libc, which keeps some signals for itself. */
+static void block_all_signals(void)
+{
+	uint64_t all = ~0ULL;
+
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, sizeof(all));
+}
+
 static void *wait_masked(void *unused)
 {
-	sigset_t all;
-
 	(void)unused;
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, NULL);
-	/* Past libc, which keeps some signals for itself. */
-	uint64_t bits = ~0ULL;
-	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &bits, NULL, sizeof(bits));
+	block_all_signals();
 	pthread_barrier_wait(&barrier);
 	wait_here();
+	return NULL;
+}
+
+static void *close_in_thread(void *unused)
+{
+	(void)unused;
+	block_all_signals();
+	pthread_barrier_wait(&barrier);
+	for (;;)
+		syscall(SYS_close_range, 3U, ~0U, 0U);
 	return NULL;
 }
 
@@ -350,6 +362,13 @@ static NOINLINE void with_masked(void)
 	null_read();
 }
 
+static NOINLINE void with_closing(void)
+{
+	threads = 1;
+	start_all(close_in_thread);
+	null_read();
+}
+
 static NOINLINE void all_crash(void)
 {
 	start_all(crash_in_thread);
@@ -399,16 +418,22 @@ static NOINLINE void ignored(void)
 	exit(3);
 }
 
-static void on_term(int sig)
+static void leave(int sig)
 {
 	(void)sig;
 	_exit(7);
 }
 
-static NOINLINE void term_during_hold(void)
+static NOINLINE void fault_leaving_on_int(void)
 {
-	signal(SIGTERM, on_term);
+	signal(SIGINT, leave);
 	null_read();
+}
+
+static NOINLINE void abort_leaving_on_int(void)
+{
+	signal(SIGINT, leave);
+	abort();
 }
 
 static NOINLINE void forked_child(void)
@@ -524,12 +549,14 @@ static NOINLINE void exit_normal(void)
 	X(with_threads)                                                        \
 	X(with_spinning)                                                       \
 	X(with_masked)                                                         \
+	X(with_closing)                                                        \
 	X(all_crash)                                                           \
 	X(exit_during_hold)                                                    \
 	X(threads_that_end)                                                    \
 	X(handled)                                                             \
 	X(ignored)                                                             \
-	X(term_during_hold)                                                    \
+	X(fault_leaving_on_int)                                                \
+	X(abort_leaving_on_int)                                                \
 	X(forked_child)                                                        \
 	X(vforked_child)                                                       \
 	X(not_dumpable)                                                        \

@@ -6,13 +6,15 @@
 - what is no crash leaves no trace
 """
 
+import os
 import signal
+import subprocess
 import time
 
 import pytest
 
 from tests.integration.preload.conftest import Stage
-from tests.integration.preload.stand_in import StandIn
+from tests.integration.preload.stand_in import StandIn, lock_holder
 
 LIBCS = ("glibc", "glibc-nopie", "musl")
 
@@ -39,6 +41,7 @@ ONE_REPORT = (
     "with_threads",
     "with_spinning",
     "with_masked",
+    "with_closing",
     "all_crash",
     "exit_during_hold",
     "forked_child",
@@ -138,15 +141,23 @@ def test_exit_in_another_thread_waits_for_the_death(stage: Stage, libc: str, ini
 
 
 @pytest.mark.parametrize("libc", LIBCS)
-def test_sigterm_during_the_hold_does_not_change_the_death(stage: Stage, libc: str) -> None:
+@pytest.mark.parametrize("init", [False, True])
+@pytest.mark.parametrize("way", ["fault_leaving_on_int", "abort_leaving_on_int"])
+def test_signal_during_the_hold_does_not_change_the_death(
+    stage: Stage, libc: str, way: str, init: bool
+) -> None:
+    """SIGINT, whose handler leaves with 7, is pending when the process may go."""
+    natively = stage.run(libc, way, library=False, init=init)
     with StandIn(stage.directory) as agent:
-        process = stage.start(libc, "term_during_hold")
-        claim = agent.claim(agent.wait_for(".core"))
-        process.send_signal(signal.SIGTERM)
+        process = stage.start(libc, way, init=init)
+        path = agent.wait_for(".core")
+        claim = agent.claim(path)
+        os.kill(lock_holder(path), signal.SIGINT)
         agent.finish(claim)
         captured = stage.finish(process)
 
-    assert captured.status == -signal.SIGSEGV
+    assert captured.status == natively.status
+    assert captured.snapshot.release == "DONE"
 
 
 @pytest.mark.parametrize("libc", LIBCS)
@@ -159,6 +170,20 @@ def test_sigkill_ends_the_hold(stage: Stage, libc: str) -> None:
 
     assert captured.status == -signal.SIGKILL
     assert captured.snapshot.release == "PENDING"
+
+
+@pytest.mark.parametrize(("way", "status"), [("raise_abrt", 99), ("null_read", -signal.SIGSEGV)])
+def test_inherited_ignored_signal_stays_ignored(stage: Stage, way: str, status: int) -> None:
+    for library in (False, True):
+        crasher = stage.command("glibc", way, library=library, init=False)
+        done = subprocess.run(
+            ["env", "--ignore-signal=ABRT,SEGV", *crasher],
+            env=stage.environment(),
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == status
+    assert stage.snapshots("glibc") == []
 
 
 def test_signals_can_be_chosen(stage: Stage) -> None:
