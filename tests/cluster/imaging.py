@@ -96,7 +96,7 @@ class Built:
 
 def cluster_images() -> Built:
     """What a cluster needs before its first pod; built unless it is current."""
-    with _locked():
+    with locked():
         _pause_context()
         _busybox_context()
         return _build((PAUSE, BUSYBOX))
@@ -104,14 +104,20 @@ def cluster_images() -> Built:
 
 def project_images() -> Built:
     """The base image and ours; built unless they are current."""
-    with _locked():
+    with locked():
         _base_context()
-        python_context()
+        _python_context()
         return _build((BASE, *PROJECT))
 
 
-def python_context() -> Path:
-    """Fills the build context of operator and agent, and returns it.
+def python_context() -> None:
+    """Fills the build context of operator and agent, for another builder than ours."""
+    with locked():
+        _python_context()
+
+
+def _python_context() -> None:
+    """Fills the build context of operator and agent.
 
     ``stillframe-*.whl``, ``wheels/`` with every locked dependency, and, for a layer that does not
     change with our code, ``agent.txt`` and ``operator.txt`` with what each of them depends on.
@@ -128,7 +134,6 @@ def python_context() -> Path:
         needs = [need for need in needs if extra != "operator" or not need.startswith(ANALYSIS)]
         (context / f"{extra}.txt").write_text(lock + "".join(f"{need}\n" for need in needs))
     _mirror(_wheels(), context / "wheels")
-    return context
 
 
 def _wheels() -> Path:
@@ -263,7 +268,8 @@ def _replacing(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def locked() -> Iterator[None]:
+    """Nobody else changes contexts, images or the store meanwhile."""
     _cache().mkdir(parents=True, exist_ok=True)
     with (_cache() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -160,16 +160,18 @@ class Cluster:
 
     def import_images(self, images: imaging.Built) -> None:
         """Gives every node the images that it does not have in this very version."""
-        current = {name: images.store.digests()[name] for name in images.references}
-        outdated = [node for node in self.nodes() if not current.items() <= node.images().items()]
-        if not outdated:
-            return
-        for node in outdated:
-            node.keep_previous(images.references)
-        everywhere = frozenset.intersection(*(node.blobs() for node in outdated))
         with tempfile.TemporaryDirectory(dir=self.layout.state) as scratch:
             archive = Path(scratch) / "images.tar"
-            images.store.archive(images.references, present=everywhere, to=archive)
+            with imaging.locked():
+                digests = images.store.digests()
+                current = {name: digests[name] for name in images.references}.items()
+                outdated = [node for node in self.nodes() if not current <= node.images().items()]
+                if not outdated:
+                    return
+                for node in outdated:
+                    node.keep_previous(images.references)
+                everywhere = frozenset.intersection(*(node.blobs() for node in outdated))
+                images.store.archive(images.references, present=everywhere, to=archive)
             run_together([node.enter() + IMPORT for node in outdated], stdin=archive)
 
     @property
