@@ -55,6 +55,7 @@ format: venv ## Format Python and C
 
 type: venv ## mypy --strict
 	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator
+	mypy --scripts-are-modules crds/generate preload/generate-note
 
 lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date
 	ruff format --check .

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from stillframe_operator import metrics
 from stillframe_operator.handlers import Watch
@@ -57,6 +58,8 @@ def _run(watch: Watch, stop: threading.Event) -> None:
             kopf.run(
                 registry=watch.registry,
                 settings=_settings(watch),
+                # kopf would make one from the user's name, and an arbitrary uid has none.
+                identity=Identity(f"stillframe-{watch.name}"),
                 standalone=True,
                 clusterwide=watch.namespace is None,
                 namespaces=[watch.namespace] if watch.namespace else [],

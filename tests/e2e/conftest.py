@@ -1,0 +1,85 @@
+"""One two-node cluster with the chart installed for all e2e tests; a namespace for each test."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.kube import Kube, until
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI = ROOT / "tests" / "cluster" / "cluster"
+CLUSTER = os.environ.get("CLUSTER_NAME", "sftest")
+SYSTEM = "stillframe"
+"""Namespace of the release."""
+
+
+def _cli(*arguments: str) -> str:
+    done = subprocess.run([CLI, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
+
+
+def install(kube: Kube) -> None:
+    """``helm install``, as the README says it, with quick polling for the tests."""
+    kube.run(
+        "helm", "upgrade", "--install", "stillframe", str(ROOT / "deploy/helm/stillframe"),
+        "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "180s",
+        "--set", "image.registry=localhost/stillframe", "--set", "image.tag=dev",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bare_cluster() -> Iterator[Kube]:
+    """Two nodes with our images on them, and nothing installed."""
+    if os.geteuid() != 0:
+        pytest.exit("the e2e tests make network and mount namespaces: run them as root", 2)
+    _cli("up", "--name", CLUSTER, "--nodes", "2")
+    try:
+        _cli("images", "--name", CLUSTER)
+        yield Kube(Path(_cli("bin")), Path(_cli("kubeconfig", "--name", CLUSTER)))
+    finally:
+        _cli("down", "--name", CLUSTER)
+
+
+@pytest.fixture(scope="session")
+def kube(bare_cluster: Kube) -> Kube:
+    """The cluster with the chart installed."""
+    install(bare_cluster)
+    return bare_cluster
+
+
+@pytest.fixture
+def node_exec() -> Callable[..., str]:
+    """Runs a command inside a node by name: ``node_exec(node, "ls", "/var/lib")``."""
+    return lambda node, *command: _cli("exec", "--name", CLUSTER, node, *command)
+
+
+@pytest.fixture
+def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own that enforces PodSecurity *restricted*."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    metadata = {"name": name, "labels": labels}
+    kube.apply("default", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    yield name
+    kube.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def reports(kube: Kube, namespace: str) -> Callable[..., list[dict[str, Any]]]:
+    """Waits until the namespace's reports count ``total`` crashes in all; returns them."""
+
+    def wait_for(total: int = 1, seconds: float = 30.0) -> list[dict[str, Any]]:
+        def found() -> list[dict[str, Any]] | None:
+            items = kube.items("crashreports", "-n", namespace)
+            counted = sum(item.get("status", {}).get("count", 0) for item in items)
+            assert counted <= total, f"{counted} crashes were counted where {total} happened"
+            return items if counted == total else None
+
+        return until(found, f"{total} crash(es) to be counted in {namespace}", seconds)
+
+    return wait_for
