@@ -138,7 +138,7 @@ def _death(
         metadata["name"],
         metadata["uid"],
         container,
-        str(ended.get("containerID", "")).rpartition("//")[2][:128],
+        str(ended.get("containerID", "")).rpartition("//")[2][:64],
     )
     killed = _KILLED if number == signal.SIGKILL else _UNSEEN
     name = "SIGKILL" if oom else signal.Signals(number).name

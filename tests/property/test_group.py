@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stillframe_operator.crash import Crash, Pod
-from stillframe_operator.group import Arrival, merge, report_name, retract, spec_of
+from stillframe_operator.group import Arrival, fetch_template, merge, report_name, retract, spec_of
 from stillframe_operator.workload import workload
 
 from stillframe.api.crashreport import (
@@ -89,6 +89,32 @@ def test_the_object_stays_bounded_and_valid(incoming: list[list[Arrival]]) -> No
     assert len(status.recent_reports) <= MAX_RECENT_REPORTS
     assert len(msgspec.json.encode(status)) <= MAX_OBJECT_BYTES
     assert msgspec.convert(msgspec.to_builtins(status), CrashReportStatus) == status
+
+
+def test_the_largest_reports_for_ever_fill_the_object_and_no_more() -> None:
+    wide = "😀" * 256
+    status = CrashReportStatus()
+    for number in range(100):
+        crash = Crash(
+            id=f"{number:032x}",
+            time=START + timedelta(minutes=2 * number),
+            node="n" * 253,
+            pod=Pod("shop", "p" * 253, "u", "app", "c" * 64),
+            signal="SIGSEGV",
+            fingerprint="v1:0123456789abcdef",
+            cause=wide,
+            message=wide * 4,
+            captured="core",
+            stack=(wide,) * 64,
+            artifacts=(SampleArtifact(kind="k" * 64, bytes=1 << 50),) * 8,
+        )
+        fetch = fetch_template("n" * 63, "p" * 253).format(id=crash.id)
+        status = merge(status, [Arrival(crash, image=wide, fetch=fetch)], NOW).status
+    assert status.count == 100
+    assert len(status.recent_reports) == MAX_RECENT_REPORTS
+    assert status.recent_reports[-1].id == f"{99:032x}"
+    assert sorted(status.samples) == [f"{n:032x}" for n in (0, 96, 97, 98, 99)]
+    assert len(msgspec.json.encode(status)) <= MAX_OBJECT_BYTES
 
 
 @given(st.lists(arrivals(), max_size=8), arrivals())
