@@ -9,8 +9,9 @@
  * its delivery needs no queue slot (RLIMIT_SIGPENDING may be 0). */
 #define PARK_SIGNAL SIGSTKFLT
 
-/* Arbitrary: about ten times what was measured for willing threads. */
-#define STOP_BASE_NS	   (20 * SF_NSEC_MS)
+/* Arbitrary: willing threads need about 1 ms in all, but a busy node may keep
+ * one waiting for a processor for tens. */
+#define STOP_BASE_NS	   (100 * SF_NSEC_MS)
 #define STOP_PER_THREAD_NS 100000ULL
 #define STOP_SLICE_NS	   (2 * SF_NSEC_MS)
 
@@ -116,9 +117,10 @@ static uint32_t stop_listed(int dir, int pid, int self)
 	return fresh;
 }
 
-/* False for a thread that is gone, a zombie, or asleep with the signal pending
- * behind its mask.  One that runs with it pending may be on its way to us: in
- * another signal's handler, or in ours because it crashed too. */
+/* False for a thread that is gone, a zombie, in a sleep that no signal ends, or
+ * asleep with the signal pending behind its mask.  One that runs with it
+ * pending may be on its way to us: in another signal's handler, or in ours
+ * because it crashed too. */
 static bool will_park(int tid)
 {
 	static char status[4096];
@@ -133,7 +135,9 @@ static bool will_park(int tid)
 	const char *pending = sf_field(status, "SigPnd:");
 	const char *blocked = sf_field(status, "SigBlk:");
 
-	if (!state || *state == 'Z' || *state == 'X' || !pending || !blocked)
+	if (!state || !pending || !blocked)
+		return false;
+	if (*state == 'D' || *state == 'Z' || *state == 'X')
 		return false;
 	return *state != 'S' ||
 	       !(sf_number(&pending, 16) & sf_number(&blocked, 16) &

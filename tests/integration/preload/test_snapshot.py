@@ -164,7 +164,7 @@ def test_threads_that_block_all_signals_are_reported_missed(stage: Stage) -> Non
 
     assert Flag.THREADS_MISSED in snapshot.flags
     assert (n["threads"], n["threads_captured"]) == (4, 1)
-    assert n["snapshot_monotonic_ns"] - n["crash_monotonic_ns"] < 20e6, "no full time-out"
+    assert n["snapshot_monotonic_ns"] - n["crash_monotonic_ns"] < 100e6, "no full time-out"
 
 
 @pytest.mark.parametrize("way", ["overflow_main", "overflow_thread", "overflow_small_thread"])
