@@ -5,6 +5,7 @@ pod does stops the next capture.
 """
 
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,18 @@ def test_a_program_is_no_core(snapshots: Path, directory: SnapshotDirectory, cop
         assert refusal(snapshots, directory, copy) == "NotCore"
     finally:
         end(process)
+
+
+def test_a_file_mounted_into_the_directory_is_refused(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path
+) -> None:
+    target = snapshots / f"{'5eed' * 8}.core"
+    target.touch()
+    subprocess.run(["mount", "--bind", "/etc/passwd", target], check=True)
+    with pytest.raises(InvalidInputError) as caught:
+        capture(directory, found(directory), copy)
+    subprocess.run(["umount", target], check=True)
+    assert caught.value.reason == "NotRegular"
 
 
 def test_a_reused_pid_is_refused(

@@ -4,20 +4,29 @@ Also: other pid namespaces, dead leaders, many threads, processes killed at
 each step, and an agent that dies while it holds one.
 """
 
+import fcntl
 import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from stillframe.capture.handover import SnapshotDirectory, SnapshotName, Stage, list_names
+from stillframe.capture.handover import (
+    Lock,
+    SnapshotDirectory,
+    SnapshotName,
+    Stage,
+    list_names,
+)
 from stillframe.capture.pipeline import CaptureLimits, capture
 from stillframe.corefile import CoreFile
 from stillframe.errors import InvalidInputError, TemporaryError
+from stillframe.names import LOCK_DONE
 from tests.integration.capture.crash import (
     CRASHER,
     LIBRARY,
@@ -115,6 +124,25 @@ def test_an_unlinked_program_swapped_for_a_fifo_blocks_nobody(
     process.wait()
 
 
+def test_another_file_mounted_over_a_program_is_not_opened(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, tmp_path: Path
+) -> None:
+    program, other = tmp_path / "program", tmp_path / "other"
+    for path in (program, other):
+        path.write_bytes(CRASHER.read_bytes())
+        path.chmod(0o755)
+    process = crash(snapshots, program, "null_write")
+    name = found(directory)
+    subprocess.run(["mount", "--bind", other, program], check=True)
+    try:
+        with capture(directory, name, copy) as captured:
+            assert str(program) not in [module.path for module in captured.modules]
+            assert captured.soft_errors == (f"{program}: another file than the mapped one",)
+    finally:
+        process.wait()
+        subprocess.run(["umount", program], check=True)
+
+
 def test_pid_1_of_another_namespace_is_known_by_our_pid(
     snapshots: Path, directory: SnapshotDirectory, copy: Path
 ) -> None:
@@ -189,14 +217,30 @@ def test_no_lock_outlives_a_capture(
 
 
 def test_byte_2_is_kept_until_the_process_is_dead(
-    snapshots: Path, directory: SnapshotDirectory, copy: Path
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, material: Path
 ) -> None:
-    process = crash(snapshots, CRASHER, "null_write")
-    captured = capture(directory, found(directory), copy)
-    assert captured.holder is not None
-    captured.close()
-    # Reaped or not, it is dead when the capture lets go.
-    assert process.poll() is not None
+    process = adversary(snapshots, "hold_core", str(material))
+    name = found(directory)
+    with (snapshots / name.file).open("r+b") as theirs:
+        closing = threading.Thread(target=capture(directory, name, copy).close)
+        closing.start()
+        closing.join(0.2)  # time enough to let go too early
+        question = Lock(fcntl.F_WRLCK, LOCK_DONE).pack()
+        answer = fcntl.fcntl(theirs, fcntl.F_OFD_GETLK, question)
+        assert Lock.unpack(answer).type == fcntl.F_RDLCK
+        assert closing.is_alive()
+        end(process)
+        closing.join()
+
+
+def test_a_process_that_does_not_die_is_not_waited_for_for_ever(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, material: Path
+) -> None:
+    process = adversary(snapshots, "hold_core", str(material))
+    with capture(directory, found(directory), copy, limits=CaptureLimits(death_timeout=0.1)):
+        pass
+    assert process.poll() is None
+    end(process)
 
 
 def test_a_stale_name_finds_the_complete_file(
