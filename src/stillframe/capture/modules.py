@@ -150,7 +150,7 @@ def _open(root_fd: int, mapping: Mapping, filesystems: dict[int, str], max_bytes
 
 
 def _inode_as_mapped(fd: int) -> str:
-    """The device and inode that ``maps`` shows for a mapping of ``fd``.
+    """The device and inode that ``maps`` shows for a mapping of ``fd``; empty without a path.
 
     Measured with the same ruler because ``st_dev`` is another one: on
     overlayfs over another filesystem, ``stat`` says 00:29 where ``maps`` says
@@ -160,7 +160,7 @@ def _inode_as_mapped(fd: int) -> str:
     with mmap.mmap(fd, 1, access=mmap.ACCESS_COPY) as mapped:
         address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
         maps = parse_maps(os.fsdecode(Path("/proc/self/maps").read_bytes()))
-        return next(mapping.inode for mapping in maps if mapping.start == address)
+        return next((mapping.inode for mapping in maps if mapping.start == address), "")
 
 
 def _filesystems(mountinfo: str) -> dict[int, str]:

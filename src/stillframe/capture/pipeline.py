@@ -86,7 +86,7 @@ class Capture:
     deleted: bool
     """Whether the original could be unlinked."""
     soft_errors: tuple[str, ...]
-    """What could not be had, and where note and kernel disagree."""
+    """Modules that could not be opened, and where note and kernel disagree."""
     _resources: ExitStack
 
     @property
@@ -166,13 +166,16 @@ def capture(
             held_millis=held_millis,
             note=core.note,
             deleted=discard(directory.fd, name),
-            soft_errors=(*modules.soft_errors, *core.problems, *disagreements(core.note, holder)),
+            soft_errors=(*modules.soft_errors, *disagreements(core.note, holder)),
             _resources=resources.pop_all(),
         )
 
 
 def disagreements(note: CrashNote | None, holder: Holder | None) -> tuple[str, ...]:
-    """Where the note contradicts the kernel; the kernel is right, the pod may lie."""
+    """Where the note contradicts the kernel; the kernel is right, the pod may lie.
+
+    A 0 in the note says that the library could not find out.
+    """
     if note is None or holder is None:
         return ()
     said_and_so = {
@@ -183,7 +186,7 @@ def disagreements(note: CrashNote | None, holder: Holder | None) -> tuple[str, .
     return tuple(
         f"the note says {what} {said}, the kernel {so}"
         for what, (said, so) in said_and_so.items()
-        if said != so
+        if said not in (0, so)
     )
 
 
@@ -304,8 +307,8 @@ _CORE_REFUSALS: Final = {
 def _held_millis(note: CrashNote | None, fd: int, released_ns: int) -> int | None:
     """From the crash, as the note says, to the release; None when that cannot be true.
 
-    The process cannot have been held for longer than its file exists, give or
-    take a second for the writing thread's start.
+    The process cannot have been held for much longer than its file exists; a
+    second is more than the library takes from the signal to the file.
     """
     if note is None:
         return None

@@ -17,7 +17,7 @@ from stillframe.errors import PermanentError, StillframeError
 from stillframe.names import ARTIFACT_REPORT_JSON, ARTIFACT_REPORT_TEXT, ARTIFACT_SNAPSHOT
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """``report.json``: the facts of the capture and the analysis."""
 
     id: str
