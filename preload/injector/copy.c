@@ -4,7 +4,6 @@
  * nothing else.  Copies to a temporary name and renames, so that no process
  * ever maps half a library.
  */
-#include <linux/stat.h>
 
 #include "sys.h"
 #include "text.h"

@@ -1,7 +1,6 @@
 #include "config.h"
 
 #include <asm/signal.h>
-#include <linux/limits.h>
 
 #include "sys.h"
 #include "text.h"

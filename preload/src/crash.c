@@ -121,17 +121,15 @@ static void hold(void)
 
 static void report(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
 {
-	uint32_t flags;
 	int error;
 
 	begin(pid, tid, si, uc);
 	raise_limit(RLIMIT_NOFILE);
 	raise_limit(RLIMIT_FSIZE);
-	flags = unshare_descriptors();
+	crash.note.flags = unshare_descriptors();
 	error = sf_handover_open(&handover);
 	if (!error) {
 		sf_threads_stop();
-		crash.note.flags = flags;
 		error = snapshot();
 	}
 	if (!error)

@@ -2,16 +2,13 @@
 
 #include <linux/auxvec.h>
 #include <linux/elf.h>
-#include <linux/prctl.h>
 
 #include "maps.h"
 #include "next.h"
 #include "ranges.h"
 #include "sys.h"
 
-#ifndef PR_GET_AUXV /* Linux 6.4, commit ddc65971bb67 */
-#define PR_GET_AUXV 0x41555856
-#endif
+#define PR_GET_AUXV 0x41555856 /* Linux 6.4, commit ddc65971bb67 */
 
 #define NAME_BYTES    256 /* of a link_map's l_name */
 #define DYNAMIC_BYTES 1024

@@ -1,6 +1,5 @@
 /* Filling the vendor note. */
 #include <asm/stat.h>
-#include <linux/elf.h>
 
 #include "config.h"
 #include "notes.h"

@@ -1,7 +1,6 @@
 #include "arch.h"
 
 #include <asm/prctl.h>
-#include <linux/stddef.h>
 
 #include "sys.h"
 
