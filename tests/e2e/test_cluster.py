@@ -5,6 +5,7 @@ paths of a node, a daemon that is stopped, a second `up`.
 """
 
 import difflib
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ BUSYBOX = "localhost/stillframe/busybox:dev"
 def host_state() -> list[str]:
     """What a cluster could leave behind on the host, a line each.
 
-    The whole host: whatever else makes mounts, links or cgroups meanwhile shows in it, too.
+    The whole host, but for the cgroups and mounts of integration tests that may run meanwhile.
     """
     commands = {
         "links": "ip -brief link",
@@ -36,7 +37,7 @@ def host_state() -> list[str]:
     for name, command in commands.items():
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
         state += [f"{name}: {line}" for line in done.stdout.splitlines()]
-    return sorted(state)
+    return sorted(line for line in state if not re.search("pytest-of-|/stillframe-test-", line))
 
 
 def processes_of(cluster: Cluster) -> str:
