@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.integration.capture.crash import CRASHER, LIBRARY, MUSL_CRASHER, wait_for
+from tests.integration.capture.crash import ADVERSARY, CRASHER, LIBRARY, MUSL_CRASHER, wait_for
 from tests.integration.cli.conftest import SHARED_MEMORY, Local
 from tests.support.oracles import gdb_frames
 
@@ -314,3 +314,20 @@ def test_a_killed_writer_leaves_a_message_not_a_hang(local: Local) -> None:
     assert ours.returncode == 0
     assert b"a snapshot was not captured: not an ELF file" in ours.stderr
     assert list(local.keep.iterdir()) == []
+
+
+def test_a_snapshot_refused_while_its_process_lived_is_taken_after_it(
+    local: Local, tmp_path: Path
+) -> None:
+    material = tmp_path / "material"
+    local.run(*NO_CORE, CRASHER, "div0")
+    Path(local.report["snapshot"]).rename(material)
+    script = f'exec {sys.executable} {ADVERSARY} hold_part "$STILLFRAME_DIR" {material}'
+    process = local.start("sh", "-c", script)
+    kept = local.keep / ("5eed" * 8)
+    wait_for(kept.exists, "attempt")
+    wait_for(lambda: not kept.exists(), "refusal")
+    process.communicate()
+    assert process.returncode == 0
+    report = msgspec.json.decode((kept / "report.json").read_bytes())
+    assert (report["attested"], report["complete"]) == (False, False)
