@@ -54,7 +54,7 @@ format: venv ## Format Python and C
 	clang-format -i $(C_FILES)
 
 type: venv ## mypy --strict
-	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator
+	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator tests/cluster tests/support
 	mypy --scripts-are-modules crds/generate preload/generate-note
 
 lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date

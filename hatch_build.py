@@ -16,6 +16,7 @@ class PreloadBuildHook(BuildHookInterface[Any]):
     """Adds ``stillframe/libstillframe.so`` to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Runs before packing; an editable install uses the library where it is built."""
         machine = platform.machine()
         subprocess.run(["make", "-s", "-C", "preload"], cwd=self.root, check=True)
         library = Path("build/preload") / machine / "libstillframe.so"

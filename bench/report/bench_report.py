@@ -46,7 +46,9 @@ def main() -> int:
     rows = {"CrashReport": [t[0] for t in times], "kubelet's exit code": [t[1] for t in times]}
     result = {name: _summary(values) for name, values in rows.items()}
     ratio = result["CrashReport"]["median"] / result["kubelet's exit code"]["median"]
-    print(f"{'seconds from crash, ' + str(crashes) + ' crashes':34}{'median':>8}{'p99':>8}{'max':>8}")
+    print(
+        f"{'seconds from crash, ' + str(crashes) + ' crashes':34}{'median':>8}{'p99':>8}{'max':>8}"
+    )
     for name, row in result.items():
         print(f"{name:34}{row['median']:8.3f}{row['p99']:8.3f}{row['max']:8.3f}")
     print(f"ratio of the medians: {ratio:.2f}")

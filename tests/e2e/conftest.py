@@ -1,26 +1,18 @@
 """One two-node cluster with the chart installed for all e2e tests; a namespace for each test."""
 
-import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.cluster import Cluster
 from tests.support.kube import Kube, until
 
 ROOT = Path(__file__).resolve().parents[2]
-CLI = ROOT / "tests" / "cluster" / "cluster"
-CLUSTER = os.environ.get("CLUSTER_NAME", "sftest")
 SYSTEM = "stillframe"
 """Namespace of the release."""
-
-
-def _cli(*arguments: str) -> str:
-    done = subprocess.run([CLI, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.strip()
 
 
 def install(kube: Kube) -> None:
@@ -33,29 +25,19 @@ def install(kube: Kube) -> None:
 
 
 @pytest.fixture(scope="session")
-def bare_cluster() -> Iterator[Kube]:
+def nodes() -> Iterator[Cluster]:
     """Two nodes with our images on them, and nothing installed."""
-    if os.geteuid() != 0:
-        pytest.exit("the e2e tests make network and mount namespaces: run them as root", 2)
-    _cli("up", "--name", CLUSTER, "--nodes", "2")
-    try:
-        _cli("images", "--name", CLUSTER)
-        yield Kube(Path(_cli("bin")), Path(_cli("kubeconfig", "--name", CLUSTER)))
-    finally:
-        _cli("down", "--name", CLUSTER)
+    with Cluster("sftest", nodes=2) as cluster:
+        cluster.import_images()
+        yield cluster
 
 
 @pytest.fixture(scope="session")
-def kube(bare_cluster: Kube) -> Kube:
+def kube(nodes: Cluster) -> Kube:
     """The cluster with the chart installed."""
-    install(bare_cluster)
-    return bare_cluster
-
-
-@pytest.fixture
-def node_exec() -> Callable[..., str]:
-    """Runs a command inside a node by name: ``node_exec(node, "ls", "/var/lib")``."""
-    return lambda node, *command: _cli("exec", "--name", CLUSTER, node, *command)
+    kube = nodes.kube
+    install(kube)
+    return kube
 
 
 @pytest.fixture

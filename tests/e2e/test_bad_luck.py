@@ -13,10 +13,10 @@ import pytest
 
 from tests.e2e.conftest import SYSTEM
 from tests.e2e.victims import CRASH_ON_GO, EAT_MEMORY, GO_FILE, IDLE, victim
+from tests.support.cluster import Cluster
 from tests.support.kube import Kube, terminations, until
 
 Reports = Callable[..., list[dict[str, Any]]]
-Exec = Callable[..., str]
 
 
 @contextmanager
@@ -70,26 +70,24 @@ def test_crash_without_an_agent_is_picked_up_when_it_is_back(
 
 
 def test_operator_away_means_exactly_one_report_later_though_the_pod_is_gone(
-    kube: Kube, namespace: str, reports: Reports, node_exec: Exec
+    kube: Kube, namespace: str, reports: Reports, nodes: Cluster
 ) -> None:
     kube.apply(namespace, victim("gone", command=CRASH_ON_GO))
     kube.wait(namespace, "pod/gone", "condition=Ready")
     node = kube.get("pod", "-n", namespace, "gone")["spec"]["nodeName"]
     spooled = ("sh", "-c", "ls /var/lib/stillframe/spool | wc -l")
-    before = int(node_exec(node, *spooled))
+    before = int(nodes.exec(node, *spooled))
     with _no_operator(kube):
         kube.kubectl("exec", "-n", namespace, "gone", "--", "touch", GO_FILE)
         _wait_terminated(kube, namespace, "gone")
-        until(lambda: int(node_exec(node, *spooled)) > before, "the report to be spooled")
+        until(lambda: int(nodes.exec(node, *spooled)) > before, "the report to be spooled")
         kube.kubectl("delete", "pod", "-n", namespace, "gone")
     (report,) = reports(1, seconds=90)
     verified = {c["type"]: c for c in report["status"]["conditions"]}["Verified"]
     assert (verified["status"], verified["reason"]) == ("False", "PodGone")
 
 
-def test_webhook_down_lets_the_pod_start_and_somebody_is_told(
-    kube: Kube, namespace: str
-) -> None:
+def test_webhook_down_lets_the_pod_start_and_somebody_is_told(kube: Kube, namespace: str) -> None:
     with _no_operator(kube):
         kube.apply(namespace, victim("bare", command=IDLE))
         kube.wait(namespace, "pod/bare", "condition=Ready")
@@ -156,16 +154,20 @@ def test_oom_kill_is_recorded_without_a_stack_but_with_a_remedy(
 
 
 def test_deleting_a_report_deletes_its_artifacts_on_the_node(
-    kube: Kube, namespace: str, reports: Reports, node_exec: Exec
+    kube: Kube, namespace: str, reports: Reports, nodes: Cluster
 ) -> None:
     kube.apply(namespace, victim("deleted", "null_read"))
     (report,) = reports(1)
     ((sample_id, sample),) = report["status"]["samples"].items()
     path = f"/var/lib/stillframe/artifacts/{sample_id}"
     shell = f"test -e {path} && echo there || echo gone"
-    assert node_exec(sample["node"], "sh", "-c", shell) == "there"
+    assert nodes.exec(sample["node"], "sh", "-c", shell).strip() == "there"
     kube.kubectl("delete", "crashreport", "-n", namespace, report["metadata"]["name"])
-    until(lambda: node_exec(sample["node"], "sh", "-c", shell) == "gone", "artifacts to go", 45)
+    until(
+        lambda: nodes.exec(sample["node"], "sh", "-c", shell).strip() == "gone",
+        "artifacts to go",
+        45,
+    )
 
 
 def test_fetch_command_follows_the_artifacts_pod(

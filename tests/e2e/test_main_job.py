@@ -55,7 +55,9 @@ def test_ten_crashes_are_one_report_and_another_kind_a_second(
     del template["metadata"]["name"]
     spec = {"completions": 10, "parallelism": 5, "backoffLimit": 9, "template": template}
     metadata = {"name": "storm"}
-    kube.apply(namespace, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
+    kube.apply(
+        namespace, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    )
     (report,) = reports(10, seconds=120)
     assert report["status"]["count"] == 10
     assert len(report["status"]["samples"]) == 5

@@ -26,7 +26,7 @@ def victim(
     container: dict[str, Any] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A pod that fits PodSecurity *restricted* and dies that ``death`` (or runs ``command``) as pid 1."""
+    """A pod that fits PodSecurity *restricted*; its pid 1 dies ``death``, or is ``command``."""
     annotations = {} if capture is None else {"stillframe.dev/capture": capture}
     app = {
         "name": "app",

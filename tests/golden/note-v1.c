@@ -4,7 +4,10 @@
 
 #include "note.h"
 
-static const char text[] = "version\0" "1.2.3\0" "shard\0" "b\xffr";
+static const char text[] = "version\0"
+			   "1.2.3\0"
+			   "shard\0"
+			   "b\xffr";
 
 int main(void)
 {

@@ -60,7 +60,8 @@ class Kube:
 
     def items(self, *arguments: str) -> list[Manifest]:
         """The items of a list."""
-        items: list[Manifest] = self.get(*arguments)["items"]
+        listed = json.loads(self.kubectl("get", "-o", "json", *arguments))
+        items: list[Manifest] = listed["items"]
         return items
 
     def apply(self, namespace: str, *manifests: Manifest) -> str:

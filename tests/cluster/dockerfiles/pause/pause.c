@@ -1,4 +1,5 @@
-/* Pid 1 of a pod: holds its namespaces, and reaps what its containers leave behind. */
+/* Pid 1 of a pod: holds its namespaces, and reaps what its containers leave
+ * behind. */
 #include <signal.h>
 #include <stddef.h>
 #include <sys/wait.h>
@@ -20,7 +21,8 @@ static void reap(int signo)
 int main(void)
 {
 	const struct sigaction on_stop = {.sa_handler = stop};
-	const struct sigaction on_child = {.sa_handler = reap, .sa_flags = SA_NOCLDSTOP};
+	const struct sigaction on_child = {.sa_handler = reap,
+					   .sa_flags = SA_NOCLDSTOP};
 
 	sigaction(SIGINT, &on_stop, NULL);
 	sigaction(SIGTERM, &on_stop, NULL);
