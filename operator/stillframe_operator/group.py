@@ -29,7 +29,7 @@ from stillframe.api.crashreport import (
     Workload,
 )
 from stillframe_operator.crash import Crash
-from stillframe_operator.text import parse_time, rfc3339
+from stillframe_operator.text import clean, parse_time, rfc3339
 
 MAX_BATCH: Final = MAX_RECENT_REPORTS // 2
 """Reports per write: two replicas' writes fit into the ring, so a write whose
@@ -200,7 +200,7 @@ def _described(status: CrashReportStatus, newest: Arrival) -> CrashReportStatus:
         cause=crash.cause,
         message=crash.message,
         top_frame=crash.top_frame,
-        last_image=newest.image[:256] or status.last_image,
+        last_image=clean(newest.image, 256) or status.last_image,
         last_node=crash.node,
         last_pod=crash.pod.name,
         stack=list(crash.stack),

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -22,12 +22,7 @@ from stillframe_operator.events import PodEvent, Recorder
 from stillframe_operator.kube import Kube, Object, path
 from stillframe_operator.limits import Limiter
 from stillframe_operator.settings import Settings
-from stillframe_operator.store import (
-    NamespaceGoneError,
-    Recorded,
-    Store,
-    ThrottledError,
-)
+from stillframe_operator.store import NamespaceGoneError, Recorded, Store, ThrottledError
 from stillframe_operator.tombstones import Tombstones
 from stillframe_operator.workload import Owners
 
@@ -113,11 +108,11 @@ class Intake(intake_pb2_grpc.IntakeServicer):
     ) -> intake_pb2.SubmitResponse:
         """Record one crash."""
         with metrics.SUBMIT_SECONDS.time(), metrics.SUBMITTING.track_inprogress():
-            recorded = await self._answered(context, self._submit(request, context))
+            recorded = await _answered("Submit", context, self._submit(request, context))
         if recorded is None:
-            metrics.SUBMITS.labels("namespace_gone").inc()
+            metrics.CALLS.labels("Submit", "namespace_gone").inc()
             return intake_pb2.SubmitResponse()
-        metrics.SUBMITS.labels("ok").inc()
+        metrics.CALLS.labels("Submit", "ok").inc()
         return intake_pb2.SubmitResponse(
             namespace=recorded.namespace,
             name=recorded.name,
@@ -129,7 +124,8 @@ class Intake(intake_pb2_grpc.IntakeServicer):
         self, request: intake_pb2.SyncRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> intake_pb2.SyncResponse:
         """Say which artifacts have to go."""
-        uids = await self._answered(context, self._sync(request, context))
+        uids = await _answered("Sync", context, self._sync(request, context))
+        metrics.CALLS.labels("Sync", "ok").inc()
         return intake_pb2.SyncResponse(tombstones=[intake_pb2.Tombstone(uid=u) for u in uids])
 
     async def _submit(
@@ -145,23 +141,20 @@ class Intake(intake_pb2_grpc.IntakeServicer):
         _require_own_node(caller, request.node)
         return await self._tombstones.current()
 
-    async def _answered(
-        self, context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[_T]
-    ) -> _T:
-        try:
-            return await work
-        except StillframeError as error:
-            await _abort(context, error)
 
-
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StillframeError) -> NoReturn:
-    code = _status(error)
-    metrics.SUBMITS.labels(code.name).inc()
-    log.warning("intake: %s: %s", code.name, error)
-    if isinstance(error, TemporaryError):
-        context.set_trailing_metadata(((RETRY_AFTER, str(int(error.delay * 1000) + 1)),))
-    await context.abort(code, str(error))
-    raise AssertionError("abort always raises") from error
+async def _answered(
+    call: str, context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[_T]
+) -> _T:
+    try:
+        return await work
+    except StillframeError as error:
+        code = _status(error)
+        metrics.CALLS.labels(call, code.name).inc()
+        log.warning("%s: %s: %s", call, code.name, error)
+        if isinstance(error, TemporaryError):
+            context.set_trailing_metadata(((RETRY_AFTER, str(int(error.delay * 1000) + 1)),))
+        await context.abort(code, str(error))
+        raise AssertionError("abort always raises") from error
 
 
 def _status(error: StillframeError) -> grpc.StatusCode:

@@ -10,10 +10,10 @@ ADMISSIONS: Final = Counter(
     ["result"],  # injected, skipped, unchanged, error
 )
 SKIPS: Final = Counter("stillframe_skips_total", "Pods not injected, by reason.", ["reason"])
-SUBMITS: Final = Counter(
-    "stillframe_submits_total",
-    "Reports received from agents, by answer.",
-    ["result"],  # ok, namespace_gone, or the gRPC status
+CALLS: Final = Counter(
+    "stillframe_intake_calls_total",
+    "Calls of agents, by answer.",
+    ["call", "result"],  # Submit or Sync; ok, namespace_gone, or the gRPC status
 )
 SUBMITTING: Final = Gauge("stillframe_submits_in_flight", "Reports not answered yet.")
 SUBMIT_SECONDS: Final = Histogram(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from stillframe.api.crashreport import Workload
 from stillframe_operator.kube import Kube, Object, path
+from stillframe_operator.text import clean
 
 _INTERMEDIATE: Final = {"ReplicaSet": ("apps/v1", "replicasets"), "Job": ("batch/v1", "jobs")}
 """Controllers that are usually controlled themselves."""
@@ -23,12 +24,15 @@ _CACHED: Final = 1000
 
 
 def workload(api_version: str, kind: str, name: str) -> Workload:
-    """Return the reference.
+    """Return the reference, cleaned and cut: whoever makes a pod may name any owner.
 
     >>> workload("apps/v1", "Deployment", "web").ref
     'deployment/web'
     """
-    return Workload(api_version=api_version, kind=kind, name=name, ref=f"{kind.lower()}/{name}")
+    kind, name = clean(kind, 63), clean(name, 253)
+    return Workload(
+        api_version=clean(api_version, 128), kind=kind, name=name, ref=f"{kind.lower()}/{name}"
+    )
 
 
 def controller(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -110,15 +110,17 @@ def forget(kube: Kube, made: Manifest) -> None:
     kube.kubectl("delete", "pod", "-n", metadata["namespace"], metadata["name"], *options)
 
 
-def agent_token(kube: Kube, node: str, audience: str = "stillframe-intake") -> str:
+def agent_token(
+    kube: Kube, node: str, audience: str = "stillframe-intake", owner: str = "stillframe-agent"
+) -> str:
     """A token as the kubelet would project it into the agent's pod on ``node``."""
-    name = f"stillframe-agent-{next(_numbers)}"
+    name = f"agent-{next(_numbers)}"
     manifest = pod(name, node)
-    manifest["spec"]["serviceAccountName"] = "stillframe-agent"
+    manifest["spec"]["serviceAccountName"] = owner
     made = created(kube, SYSTEM, manifest)
     bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}")
     identity = f"--bound-object-uid={made['metadata']['uid']}"
-    command = ("create", "token", "stillframe-agent", "-n", SYSTEM, f"--audience={audience}")
+    command = ("create", "token", owner, "-n", SYSTEM, f"--audience={audience}")
     return kube.kubectl(*command, *bound, identity).strip()
 
 
