@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stillframe.corefile import CoreFile, Flag, Thread
+from stillframe.corefile import CoreFile, Flag, SignalInfo, Thread
 from stillframe.corefile.elf import PF_R, PF_W, PF_X
 
 from .images import Images
@@ -53,13 +53,11 @@ def find_fault(core: CoreFile, images: Images, syscall_name: Callable[[int], str
     """The facts of the crashing thread; ``None`` for a core without a thread."""
     if not core.threads:
         return None
-    thread, info, note = core.threads[0], core.signal, core.note
-    number = info.signal if info else note.fields.signal if note else thread.signal
-    if number == signal.SIGSTOP:
-        number = 0  # how gcore stops a living process
-    code = info.code if info else note.fields.code if note else 0
-    address = info.address if info and has_address(number, code) else None
-    sent = info is not None and has_sender(code)
+    thread, note, info = core.threads[0], core.note, _signal_info(core)
+    # gcore stops a living process by SIGSTOP.
+    number, code = 0 if info.signal == signal.SIGSTOP else info.signal, info.code
+    address = info.address if has_address(number, code) else None
+    sent = has_sender(code)
     code_bytes = read_code(core, images, thread.pc, MAX_INSTRUCTION)
     # After a system call, a breakpoint or a sent signal pc is at what comes next.
     faulted = not sent and number in _AT_INSTRUCTION
@@ -71,7 +69,7 @@ def find_fault(core: CoreFile, images: Images, syscall_name: Callable[[int], str
         signal=number,
         code=code,
         address=address,
-        sender_pid=info.sender_pid if info and sent else None,
+        sender_pid=info.sender_pid if sent else None,
         pid=core.process.pid if core.process else thread.tid,
         pc=thread.pc,
         sp=thread.sp,
@@ -82,9 +80,19 @@ def find_fault(core: CoreFile, images: Images, syscall_name: Callable[[int], str
         stack_overflow=bool(note and note.fields.flags & Flag.STACK_OVERFLOW),
         instruction=instruction,
         access=access,
-        syscall=info.syscall if info else 0,
-        syscall_name=syscall_name(info.syscall) if info and number == signal.SIGSYS else "",
+        syscall=info.syscall,
+        syscall_name=syscall_name(info.syscall) if number == signal.SIGSYS else "",
     )
+
+
+def _signal_info(core: CoreFile) -> SignalInfo:
+    """The siginfo of the core, else as much as vendor note or thread tell of it."""
+    if core.signal:
+        return core.signal
+    if core.note:
+        note = core.note.fields
+        return SignalInfo(note.signal, note.code, note.address, note.sender_pid, note.sender_uid, 0)
+    return SignalInfo(core.threads[0].signal, SI_KERNEL, 0, 0, 0, 0)
 
 
 def region_at(core: CoreFile, images: Images, address: int) -> Region | None:

@@ -35,9 +35,9 @@ def _from_registers(core: CoreFile, images: Images, fault: Fault | None) -> Anal
 
 
 def _from_stacks(core: CoreFile, core_fd: int, images: Images, fault: Fault | None) -> Analysis:
-    errors: list[str] = []
     stacks: list[Stack] = []
     unwinder = Unwinder(core, core_fd, images)
+    errors = unwinder.problems
     for index, thread in enumerate(core.threads[:MAX_THREADS]):
         try:
             limit = MAX_FRAMES_CRASHED if index == 0 else MAX_FRAMES_OTHER

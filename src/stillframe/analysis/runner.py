@@ -50,6 +50,9 @@ def analyze(
     job = Job(core_fd, [JobModule(path, fd) for path, fd in modules], limits)
     ended = _run(job)
     analysis, problem = _last_answer(ended)
+    if analysis is None and modules and ended.failed_by_itself:
+        # A module that its pod truncates while we read it kills the child with SIGBUS.
+        analysis, _ = _last_answer(_run(msgspec.structs.replace(job, modules=[])))
     if analysis and problem:
         errors = [*analysis.soft_errors, escape(f"analysis incomplete: {problem}")]
         return msgspec.structs.replace(analysis, soft_errors=errors[-MAX_SOFT_ERRORS:])
@@ -70,6 +73,13 @@ class _Ended(msgspec.Struct, frozen=True):
     output: bytes
     status: int
     problem: str
+    cut: bool
+    """By us: it took too long or answered too much."""
+
+    @property
+    def failed_by_itself(self) -> bool:
+        """Neither cut short nor refused for a reason that another try would meet too."""
+        return not self.cut and self.status not in (0, EXIT_NO_SANDBOX, EXIT_NOT_A_CORE)
 
 
 def _run(job: Job) -> _Ended:
@@ -96,7 +106,7 @@ def _run(job: Job) -> _Ended:
         finally:
             child.kill()
             status = child.wait()
-    return _Ended(output, status, problem or _reason(status, errors))
+    return _Ended(output, status, problem or _reason(status, errors), bool(problem))
 
 
 def _job_file(job: Job) -> BinaryIO:

@@ -57,6 +57,7 @@ class Unwinder:
 
     def __init__(self, core: CoreFile, core_fd: int, images: Images) -> None:
         """Open the core and load what the given files offer; raises what drgn raises."""
+        self.problems: list[str] = []
         self._core = core
         self._images = images
         self._program = drgn.Program()
@@ -104,7 +105,13 @@ class Unwinder:
                 self._program.find_standard_debug_info([module])
             for path, fd in self._files(module):
                 if module.wants_loaded_file() or module.wants_debug_file():
-                    module.try_file(path, fd=os.dup(fd))  # which takes the duplicate
+                    self._try(module, path, fd)
+
+    def _try(self, module: drgn.Module, path: str, fd: int) -> None:
+        try:
+            module.try_file(path, fd=os.dup(fd))  # which takes the duplicate
+        except Exception as error:  # one broken file must not cost the others
+            self.problems.append(f"{path}: not used: {error}")
 
     def _files(self, module: drgn.Module) -> Iterator[tuple[str, int]]:
         start = module.address_ranges[0][0] if module.address_ranges else 0

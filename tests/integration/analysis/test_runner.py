@@ -110,6 +110,31 @@ def test_what_is_no_core_is_an_error_with_a_reason(
         analyze_file(file, [])
 
 
+def test_modules_that_kill_the_child_at_once_are_left_out(
+    core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a pod does that truncates its executable while the child has it mapped."""
+    app = tmp_path / "app"
+    app.write_bytes(crasher("glibc").read_bytes())
+    (tmp_path / "sitecustomize.py").write_text(
+        "import mmap, os, sys\n"
+        "class Truncating(mmap.mmap):\n"
+        "    def __new__(cls, fd, size, **more):\n"
+        "        found = super().__new__(cls, fd, size, **more)\n"
+        f"        if os.readlink(f'/proc/self/fd/{{fd}}') == {str(app)!r}:\n"
+        f"            os.truncate({str(app)!r}, 0)\n"
+        "        return found\n"
+        "if sys.orig_argv[-1] == 'stillframe.analysis':\n"
+        "    from stillframe.analysis import sandbox\n"
+        "    sandbox.lock_down = lambda *_: None\n"
+        "    mmap.mmap = Truncating\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    analysis = analyze_file(core, [(str(crasher("glibc")), app)])
+    assert analysis.signal.name == "SIGSEGV"
+    assert analysis.soft_errors == ["analysis incomplete: the child was killed by SIGBUS"]
+
+
 def test_the_callers_files_stay_open_and_where_they_were(core: Path) -> None:
     with core.open("rb") as file, crasher("glibc").open("rb") as app:
         file.seek(7)

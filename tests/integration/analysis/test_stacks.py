@@ -75,6 +75,11 @@ def test_frames_of_a_scan_are_labelled(snapshot: MakeCore) -> None:
     assert any(line.endswith(" [scan]") for line in analysis.stack)
 
 
+def test_frames_found_by_call_frame_information_are_trusted(snapshot: MakeCore) -> None:
+    frames = analyze_file(snapshot(crasher("glibc"), "abort_call")).threads[0].frames
+    assert [frame.trust for frame in frames] == ["context", *["cfi"] * (len(frames) - 1)]
+
+
 def test_all_threads_have_stacks(snapshot: MakeCore) -> None:
     analysis = analyze_file(snapshot(crasher("glibc"), "with_threads", "7"))
     assert analysis.threads_total == 8

@@ -90,6 +90,7 @@ def test_a_signal_known_only_to_the_note_is_the_signal() -> None:
     core = Core().thread(7).add(1, NOTE, name=b"STILLFRAME")
     answer = assemble(evidence(core))
     assert (answer.signal.name, answer.signal.code_name) == ("SIGSEGV", "SEGV_ACCERR")
+    assert answer.signal.address == 0xDEAD00000000BEEF
 
 
 def test_an_empty_core_still_has_an_answer() -> None:

@@ -8,9 +8,21 @@ import struct
 import pytest
 
 from stillframe.corefile import CoreFile
-from stillframe.corefile.elf import PN_XNUM
+from stillframe.corefile.elf import PN_XNUM, iter_notes
 from stillframe.errors import InvalidInputError
-from tests.support.corewriter import Core, R, W, X, at, elf, image, nt_file, sent_by
+from tests.support.corewriter import (
+    Core,
+    R,
+    W,
+    X,
+    at,
+    elf,
+    image,
+    note,
+    nt_file,
+    prstatus,
+    sent_by,
+)
 
 
 def small() -> Core:
@@ -105,6 +117,16 @@ def test_a_truncated_core_says_so_and_keeps_its_notes() -> None:
     assert core.problems == [f"the core is truncated: {len(data) - 8} of {len(data)} bytes"]
     assert len(core.threads) == 2
     assert core.read(0x7010, 16) == bytes(range(16, 24))
+
+
+def test_what_a_truncated_segment_lacks_is_not_filled_from_the_next() -> None:
+    data = Core().thread(1).map(0x7010, b"n" * 16, R).map(0x7000, b"t" * 16, R).build()
+    assert CoreFile.from_bytes(data[:-4]).read(0x7000, 32) == b"t" * 12
+
+
+def test_a_note_that_is_cut_short_is_left_out() -> None:
+    whole = note(b"CORE", 1, prstatus(1))
+    assert [record.type for record in iter_notes(whole + whole[:-4])] == [1]
 
 
 def test_one_bad_note_costs_only_itself() -> None:
