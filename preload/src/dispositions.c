@@ -100,6 +100,7 @@ void sf_die_by(const siginfo_t *si, struct ucontext *uc)
 	static const struct sigaction fallback = {.sa_handler = SIG_DFL};
 	int sig = si->si_signo;
 	int pid = sf_getpid();
+	long error;
 
 	set_action(sig, &fallback, NULL);
 	/* Everything else stays blocked, or a SIGTERM that came meanwhile would
@@ -108,9 +109,9 @@ void sf_die_by(const siginfo_t *si, struct ucontext *uc)
 	/* Queued even for a fault that would happen again: memory may have been
 	 * mapped since, and a process must not survive its crash.  Self-sent,
 	 * so the kernel keeps the original si_code and si_addr. */
-	sf_sys4(__NR_rt_tgsigqueueinfo, pid, sf_gettid(), sig, si);
-	/* The kernel drops that signal for init, which then has to fault again.
-	 */
-	if (pid == 1)
+	error = sf_sys4(__NR_rt_tgsigqueueinfo, pid, sf_gettid(), sig, si);
+	/* The kernel drops that signal for init, and a filter may refuse it:
+	 * then the process has to fault again. */
+	if (pid == 1 || error)
 		sf_rewind(uc, si);
 }

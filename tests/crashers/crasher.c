@@ -470,23 +470,59 @@ static NOINLINE void not_dumpable(void)
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1),                   \
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
 
+static void install_filter(struct sock_filter *filter, size_t instructions)
+{
+	struct sock_fprog program = {(unsigned short)instructions, filter};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+#define LOAD_CALL                                                              \
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
+#define ALLOW	      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define INSTALL(list) install_filter(list, sizeof(list) / sizeof(*(list)))
+
 static NOINLINE void forbidding_filter(void)
 {
 	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-			 offsetof(struct seccomp_data, nr)),
+		LOAD_CALL,
 		FORBID(SYS_close_range),
 		FORBID(SYS_process_vm_readv),
 		FORBID(SYS_prctl),
 		FORBID(SYS_tgkill),
 		FORBID(SYS_rt_tgsigqueueinfo),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		ALLOW,
 	};
-	struct sock_fprog program = {sizeof(filter) / sizeof(*filter), filter};
 
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+	INSTALL(filter);
 	null_read();
+}
+
+/* What containerd's default profile refuses a pod. */
+static void forbid_like_a_runtime(void)
+{
+	struct sock_filter filter[] = {
+		LOAD_CALL,
+		FORBID(SYS_process_vm_readv),
+		FORBID(SYS_process_vm_writev),
+		FORBID(SYS_ptrace),
+		ALLOW,
+	};
+
+	INSTALL(filter);
+}
+
+static NOINLINE void filtered_int3(void)
+{
+	forbid_like_a_runtime();
+	int3();
+}
+
+static NOINLINE void filtered_abort(void)
+{
+	forbid_like_a_runtime();
+	abort();
 }
 
 static long memory_number(const char *name)
@@ -561,6 +597,8 @@ static NOINLINE void exit_normal(void)
 	X(vforked_child)                                                       \
 	X(not_dumpable)                                                        \
 	X(forbidding_filter)                                                   \
+	X(filtered_int3)                                                       \
+	X(filtered_abort)                                                      \
 	X(hog)                                                                 \
 	X(exit_normal)
 

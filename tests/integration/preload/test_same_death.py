@@ -44,6 +44,8 @@ ONE_REPORT = (
     "with_closing",
     "all_crash",
     "exit_during_hold",
+    "filtered_int3",
+    "filtered_abort",
     "forked_child",
 )
 SELF_SENT = (
