@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from stillframe.errors import StillframeError
+from stillframe.errors import PermanentError, StillframeError
 from stillframe_operator import group, metrics
 from stillframe_operator.crash import Crash
 from stillframe_operator.deaths import deaths, explained
@@ -84,7 +84,7 @@ class DeathWatch:
         open_cases = [case for case in cases if not explained(case.death, reports)]
         for case in cases:
             if case not in open_cases:
-                self._forget(case)
+                self._forget(case)  # a report explains it
         results = await asyncio.gather(
             *(self._record(case) for case in open_cases), return_exceptions=True
         )
@@ -99,9 +99,13 @@ class DeathWatch:
         arrival = group.Arrival(
             death, image=images.get(death.pod.container, ""), verified="ApiServer"
         )
-        recorded = await self._store.record(
-            death.pod.namespace, group.spec_of(workload, death), arrival
-        )
+        spec = group.spec_of(workload, death)
+        try:
+            recorded = await self._store.record(death.pod.namespace, spec, arrival)
+        except PermanentError as error:  # such as a namespace that is gone
+            log.warning("a death in %s is not recorded, ignoring: %s", death.pod.namespace, error)
+            self._forget(case)
+            return
         self._forget(case)
         metrics.DEATHS.labels(death.signal).inc()
         await self._recorder.tell(
