@@ -119,6 +119,7 @@ class Artifacts:
     def begin(self, manifest: Manifest) -> Path | None:
         """Make the directory of a new sample; None when the crash is known already.
 
+        Raises `OSError` when our disk refuses, and leaves nothing behind then.
         Not durable: after a power cut the pod's memory, and the snapshot in
         it, are gone too.
         """
@@ -127,7 +128,11 @@ class Artifacts:
             if manifest.report_id in self._manifests:
                 return None
             directory.mkdir(mode=0o750)
-            (directory / names.ARTIFACT_MANIFEST).write_bytes(encode(manifest))
+            try:
+                (directory / names.ARTIFACT_MANIFEST).write_bytes(encode(manifest))
+            except OSError:
+                shutil.rmtree(directory)
+                raise
             self._record(manifest)
         return directory
 

@@ -19,6 +19,11 @@ class Metrics:
             "Snapshot directories with our beacon in them.",
             registry=registry,
         )
+        self.directories_failed = Counter(
+            "stillframe_agent_directories_failed",
+            "Snapshot directories that could not be watched: their crashes are not seen.",
+            registry=registry,
+        )
         self.captures = Counter(
             "stillframe_agent_captures",
             "Snapshots copied; result: snapshot, leftover (its writer was killed), "

@@ -15,6 +15,7 @@ let go at once, and never hold a volume whose marker we cannot watch.  A first
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -143,30 +144,39 @@ class Watcher:
         self.swept.set()
 
     def _enter(self, volume: Volume, retries: tuple[float, ...]) -> None:
+        """Watch a volume as soon as it has its marker."""
         if volume not in self._mounted or volume in self._directories:
             return
         try:
-            marker = self._inotify.add(
-                str(volume.ready), IN_DELETE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
-            )
+            directory = self._adopt(volume)
         except FileNotFoundError:
             if retries:
                 self._loop.call_later(retries[0], self._enter, volume, retries[1:])
-            return
-        try:
-            snapshots = SnapshotDirectory.open(volume.path)
-        except StillframeError as error:
-            self._inotify.remove(marker)
-            event(log, logging.WARNING, str(error), pod_uid=volume.pod_uid)
-            return
-        names = self._inotify.add(
-            f"/proc/self/fd/{snapshots.fd}", IN_CREATE | IN_MOVED_TO | IN_ONLYDIR
-        )
+        except (StillframeError, OSError) as error:
+            self._metrics.directories_failed.inc()
+            event(log, logging.ERROR, f"cannot watch a volume: {error}", pod_uid=volume.pod_uid)
+        else:
+            self.sweep(directory)
+
+    def _adopt(self, volume: Volume) -> WatchedDirectory:
+        """Watch the marker, take the beacon, watch the directory: all of it or nothing.
+
+        Raises `FileNotFoundError` while there is no marker, `OSError` (ENOSPC:
+        fs.inotify.max_user_watches is used up) and `StillframeError`.
+        """
+        with ExitStack() as undo:
+            mask = IN_DELETE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
+            marker = self._inotify.add(str(volume.ready), mask)
+            undo.callback(self._inotify.remove, marker)
+            snapshots = undo.enter_context(SnapshotDirectory.open(volume.path))
+            opened = f"/proc/self/fd/{snapshots.fd}"
+            names = self._inotify.add(opened, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR)
+            undo.pop_all()
         directory = WatchedDirectory(volume, snapshots, (names, marker))
         self._directories[volume] = directory
         self._by_watch[names] = self._by_watch[marker] = directory
         self._metrics.directories.set(len(self._directories))
-        self.sweep(directory)
+        return directory
 
     def _leave(self, directory: WatchedDirectory) -> None:
         del self._directories[directory.volume]

@@ -56,6 +56,8 @@ class Worker:
         self._known: set[tuple[str, str]] = set()
         """Pod UID and snapshot id of what waits or runs: one crash has several names."""
         self._waiting: list[SnapshotFound] = []
+        self._waiting_of: Counter[str] = Counter()
+        """Of `_waiting`, by pod UID."""
         self._capturing: Counter[str] = Counter()
         """Captures that run, by pod UID."""
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
@@ -71,7 +73,8 @@ class Worker:
         self._known.add(key)
         seen.directory.__enter__()
         self._waiting.append(seen)
-        self._schedule()
+        self._waiting_of[seen.directory.pod_uid] += 1
+        self._consider(seen)
 
     def resume(self, collected: Collected) -> None:
         """Analyse a sample that an earlier agent left."""
@@ -94,29 +97,28 @@ class Worker:
                 return_when=asyncio.FIRST_COMPLETED,
             )
 
-    def _schedule(self) -> None:
-        """Start what may start; called whenever something came or ended."""
-        for seen in list(self._waiting):
-            pod = seen.directory.pod_uid
-            decision = decide(self._load(pod), self._budget(pod), self._limits, time.monotonic())
-            self._budgets[pod] = decision.budget
-            if decision.plan is Plan.WAIT:
-                continue
+    def _consider(self, seen: SnapshotFound) -> None:
+        """Do with one waiting snapshot what is decided now."""
+        pod = seen.directory.pod_uid
+        decision = decide(self._load(pod), self._budget(pod), self._limits, time.monotonic())
+        self._budgets[pod] = decision.budget
+        if decision.plan is not Plan.WAIT:
             self._waiting.remove(seen)
-            if decision.plan is Plan.CAPTURE:
-                self._capturing[pod] += 1
-                self._start(self._capture(seen))
-            else:
-                self._metrics.refusals.labels(str(decision.reason)).inc()
-                discard_all(seen.directory.snapshots.fd, seen.name)
-                self._done(seen)
+            _decrease(self._waiting_of, pod)
+        if decision.plan is Plan.CAPTURE:
+            self._capturing[pod] += 1
+            self._start(self._capture(seen))
+        elif decision.plan is Plan.REFUSE:
+            self._metrics.refusals.labels(str(decision.reason)).inc()
+            discard_all(seen.directory.snapshots.fd, seen.name)
+            self._done(seen)
         self._metrics.captures_waiting.set(len(self._waiting))
 
     def _load(self, pod: str) -> Load:
         return Load(
             captures=self._capturing.total(),
             captures_of_pod=self._capturing[pod],
-            waiting_of_pod=sum(seen.directory.pod_uid == pod for seen in self._waiting) - 1,
+            waiting_of_pod=self._waiting_of[pod] - 1,
         )
 
     def _budget(self, pod: str) -> Budget:
@@ -139,10 +141,11 @@ class Worker:
         except Exception:
             log.exception("ignoring a snapshot: capturing it failed")
         finally:
-            self._capturing[seen.directory.pod_uid] -= 1
+            _decrease(self._capturing, seen.directory.pod_uid)
             self._done(seen)
-            self._schedule()
-        if collected is not None:
+            for other in list(self._waiting):
+                self._consider(other)
+        if collected is not None and not self._draining:
             await self._conclude(collected)
 
     def _again(self, seen: SnapshotFound) -> None:
@@ -177,6 +180,13 @@ class Worker:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _decrease(counter: Counter[str], key: str) -> None:
+    """Count one less, and forget what is 0: pods come and go for ever."""
+    counter[key] -= 1
+    if counter[key] == 0:
+        del counter[key]
 
 
 def _key(seen: SnapshotFound) -> tuple[str, str]:

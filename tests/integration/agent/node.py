@@ -325,7 +325,8 @@ class Agent:
         """Of the samples on disk right now."""
         found = []
         for path in (self.node.state / names.ARTIFACTS_DIR).glob("[0-9a-f]*/manifest.json"):
-            with contextlib.suppress(FileNotFoundError):
+            # It may go, and the first one of a sample is not written at once.
+            with contextlib.suppress(FileNotFoundError, ValueError):
                 found.append(decode(path.read_bytes()))
         return found
 

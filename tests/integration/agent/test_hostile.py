@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,21 @@ from tests.integration.agent.node import Agent, Node, Pod, wait_until
 NAME = "0123456789abcdef0123456789abcdef.core"
 _NOTE_PID_OFFSET = 32
 """Of ``pid`` in struct sf_note (preload/src/note.h)."""
+
+
+FORGER = """
+import fcntl, pathlib, signal, sys
+data, directory = pathlib.Path(sys.argv[1]).read_bytes(), pathlib.Path(sys.argv[2])
+held = []
+for number in range(int(sys.argv[4])):
+    path = directory / f".{number:032x}"
+    held.append(path.open("xb", buffering=0))
+    fcntl.lockf(held[-1], fcntl.LOCK_EX, 1)
+    held[-1].write(data)
+    path.rename(directory / f"{number:032x}{sys.argv[3]}")
+signal.pause()
+"""
+"""Writes so many copies of a file under final names, holds their locks and lives on."""
 
 
 def _symlink(path: Path) -> None:
@@ -103,17 +117,7 @@ def test_a_snapshot_that_claims_another_process_is_not_attributed(
     forged = agent.node.directory / "forged"
     forged.write_bytes(core)
 
-    forger = """
-        import fcntl, pathlib, signal, sys
-        data, directory = pathlib.Path(sys.argv[1]).read_bytes(), pathlib.Path(sys.argv[2])
-        path = directory / ".0123456789abcdef0123456789abcdef"
-        with path.open("xb", buffering=0) as file:
-            fcntl.lockf(file, fcntl.LOCK_EX, 1)
-            file.write(data)
-            path.rename(directory / "0123456789abcdef0123456789abcdef.core")
-            signal.pause()
-    """
-    process = pod.start(sys.executable, "-c", textwrap.dedent(forger), forged, pod._volume.path)
+    process = pod.start(sys.executable, "-c", FORGER, forged, pod._volume.path, ".core", 1)
     reports = operator.wait_reports(2)
     process.kill()
     (second,) = (report for report in reports if report.id != first.id)
@@ -139,3 +143,18 @@ def test_a_flood_is_cut_off_and_others_are_served(
     counted = [agent.metric(f'refusals_total{{reason="{reason}"}}') for reason in reasons]
     assert sum(counted) == 1000
     assert counted[2] <= 64, "more captured than the pod's burst"
+
+
+def test_a_pod_that_never_completes_its_snapshots_does_not_delay_others(
+    agent: Agent, node: Node, operator: Operator
+) -> None:
+    stalling, other = Pod(node).set_up(), Pod(node, name="quiet").set_up()
+    agent.wait_watching(stalling)
+    agent.wait_watching(other)
+    stalling.start(sys.executable, "-c", FORGER, "/dev/null", stalling._volume.path, ".part", 40)
+    wait_until("a queue", lambda: agent.metric("captures_waiting") >= 36)
+    other.crash().wait(timeout=20)
+    (report,) = operator.wait_reports(1)
+    assert report.pod.uid == other.uid
+    assert report.attested
+    assert report.held_millis < 250

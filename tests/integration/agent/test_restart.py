@@ -160,10 +160,13 @@ def test_a_process_killed_while_it_writes_leaves_nothing_behind(
     pod = Pod(node).set_up()
     agent.wait_watching(pod)
     victim = pod.crash("with_threads", 200)
-    wait_until("a crash", lambda: [n for n in pod.names() if n.endswith(".part")])
+    deadline = time.monotonic() + 20
+    while not any(name.endswith(".part") for name in pod.names()):  # no pause: it takes 5 ms
+        assert time.monotonic() < deadline, "no crash"
     victim.kill()
     victim.wait(timeout=20)
-    reasons = ("Truncated", "NotElf")
+    # ForgedLock: it died between the two looks that find a lock and its descriptor.
+    reasons = ("Truncated", "NotElf", "ForgedLock")
 
     def refused() -> float:
         return sum(agent.metric(f'refusals_total{{reason="{reason}"}}') for reason in reasons)
