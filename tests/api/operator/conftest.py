@@ -18,7 +18,9 @@ RunReplica = Callable[..., AbstractContextManager[Replica]]
 def system(kube: Kube) -> Iterator[Kube]:
     """A cluster with the chart installed and two nodes that exist by name only."""
     chart = str(ROOT / "deploy/helm/stillframe")
-    kube.run("helm", "upgrade", "--install", SYSTEM, chart, "-n", SYSTEM, "--create-namespace")
+    # The CRDs may be there already: other tests of this API server apply them with kubectl.
+    options = ("-n", SYSTEM, "--create-namespace", "--take-ownership")
+    kube.run("helm", "upgrade", "--install", SYSTEM, chart, *options)
     for name in NODES:
         kube.apply("default", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     yield kube
