@@ -53,10 +53,47 @@ extern volatile uintptr_t zero; /* unknown to the optimizer */
 	X(threads_that_end)
 
 #define HANDLER_WAYS(X)                                                        \
+	X(recovered)                                                           \
+	X(recovered_on_stack)                                                  \
+	X(recovered_by_mapping)                                                \
+	X(recovered_with_large_frame)                                          \
+	X(recovered_then_abort)                                                \
 	X(handled)                                                             \
+	X(handler_exits)                                                       \
+	X(handler_exits_with_a_thread)                                         \
+	X(handler_aborts)                                                      \
+	X(handler_reraises)                                                    \
+	X(handler_reraises_and_exits)                                          \
+	X(handler_reraises_undeferred)                                         \
+	X(handler_restores_default)                                            \
+	X(handler_once)                                                        \
+	X(handler_faults)                                                      \
+	X(handler_faults_undeferred)                                           \
+	X(handler_execs)                                                       \
+	X(handler_forks)                                                       \
+	X(abort_handler_returns)                                               \
+	X(abort_handler_jumps)                                                 \
+	X(abort_blocked)                                                       \
+	X(overflow_with_handler)                                               \
+	X(overflow_with_handler_on_stack)                                      \
+	X(fault_in_masked_handler)                                             \
+	X(fault_in_masked_handler_with_handler)                                \
+	X(blocked_fault)                                                       \
+	X(blocked_fault_with_handler)                                          \
+	X(blocked_raise)                                                       \
+	X(blocked_raise_is_waited_for)                                         \
+	X(blocked_raise_is_suspended_for)                                      \
+	X(mask_is_read_back)                                                   \
+	X(action_is_read_back)                                                 \
+	X(tell_mask)                                                           \
+	X(mask_survives_exec)                                                  \
+	X(mask_survives_spawn)                                                 \
+	X(vforked_child_changes_all)                                           \
 	X(ignored)                                                             \
 	X(fault_leaving_on_int)                                                \
-	X(abort_leaving_on_int)
+	X(abort_leaving_on_int)                                                \
+	X(filter_that_kills)                                                   \
+	X(filter_that_traps)
 
 #define EXIT_WAYS(X) X(exit_normal)
 
