@@ -4,6 +4,7 @@
 - a crash is reported as what came first, not as the abort after it
 """
 
+import re
 from signal import SIGABRT, SIGSEGV
 
 import pytest
@@ -30,6 +31,12 @@ CASES = (
 )
 
 
+def before_the_registers(stderr: str) -> str:
+    """From there on Ruby tells of the machine: its C stack and its maps show us, and rightly."""
+    before = stderr.partition("-- Machine register context")[0]
+    return re.sub(r" E:\w{6} ", " E:ENVIRONMENT ", before)
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_same_death_and_what_is_reported(stage: Stage, case: Case) -> None:
-    stage.compare(case)
+    stage.compare(case, before_the_registers)
