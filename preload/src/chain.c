@@ -147,6 +147,9 @@ void sf_on_signal(int sig, siginfo_t *si, void *context)
 
 	sf_notice_bypass(uc->uc_sigmask);
 	blocked = outer ? outer->blocked : sf_thread_state.blocked;
+	/* Go opens a signal it wants to die by, in its handler, past libc. */
+	if ((blocked & SF_BIT(sig)) && sf_sent_past_libc(si, uc))
+		sf_set_blocked(blocked &= ~SF_BIT(sig));
 	if ((blocked & SF_BIT(sig)) && !forced &&
 	    !(sig == SIGABRT && sf_called_by_abort(uc)))
 		postpone(sig, si, uc, outer);

@@ -57,6 +57,9 @@ const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc);
  */
 void sf_rewind(struct ucontext *uc, const siginfo_t *si);
 
+/* True just behind the instruction of a system call. */
+bool sf_after_syscall(const struct ucontext *uc);
+
 /* Signal return trampoline, with CFI for unwinders outside the process. */
 void sf_restore(void);
 

@@ -124,10 +124,10 @@ class Snapshot:
     def gdb_frames(self) -> list[Frame]:
         return list(_gdb_frames(self.gdb("bt 12")))
 
-    def eu_stack_frames(self) -> list[Frame]:
+    def eu_stack_frames(self, most: int = 12) -> list[Frame]:
         """The crashing thread; eu-stack exits 1 where a stack ends without CFI (musl)."""
         output = subprocess.run(
-            ["eu-stack", "-s", "-n", "12", "--core", self.path],
+            ["eu-stack", "-s", "-n", str(most), "--core", self.path],
             capture_output=True,
             text=True,
             check=False,
