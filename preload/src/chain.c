@@ -42,6 +42,7 @@ static void crash(const siginfo_t *si, struct ucontext *uc)
 {
 	struct sf_inflight *first;
 
+	sf_allow_misaligned();
 	sf_block_all();
 	if (sf_ignored_by_init(si, uc))
 		return;
