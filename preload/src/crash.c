@@ -154,6 +154,8 @@ static void report(void)
 	if (!error)
 		hold();
 	sf_debug_report(&crash, handover.name, error);
+	/* Or the kernel would write a core that was forbidden. */
+	restore_limits();
 }
 
 bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
@@ -176,10 +178,4 @@ bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
 	default:
 		return false;
 	}
-}
-
-void sf_crash_survive(void)
-{
-	restore_limits();
-	sf_threads_resume();
 }
