@@ -8,7 +8,13 @@ import pytest
 from tests.integration.preload.conftest import LIBRARY
 
 GOLDEN = {
-    "T": {"pthread_create"},
+    "T": {
+        "pthread_create",
+        "stillframe_annotate_v1",
+        "stillframe_request_v1",
+        "stillframe_secret_add_v1",
+        "stillframe_secret_remove_v1",
+    },
     "w": {"__environ", "environ", "getauxval"},
 }
 """Dynamic symbols by kind: exported functions, and weak undefined ones.
