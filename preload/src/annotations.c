@@ -30,11 +30,23 @@ static struct sf_places table(void)
 static uint64_t read_one(const struct sf_places *places, uint32_t place,
 			 struct annotation *ret)
 {
-	uint64_t version = sf_places_read(places, place, ret);
+	uint64_t version = sf_places_read(places, place, ret, WORDS);
 
 	ret->key[sizeof(ret->key) - 1] = '\0';
 	ret->value[sizeof(ret->value) - 1] = '\0';
 	return version;
+}
+
+/* The version of a place with that key, or 0. */
+static uint64_t find(const struct sf_places *places, uint32_t place,
+		     const char *key)
+{
+	char other[STILLFRAME_KEY_BYTES] __attribute__((aligned(8)));
+	uint64_t version = sf_places_read(places, place, other,
+					  sizeof(other) / sizeof(sf_word));
+
+	other[sizeof(other) - 1] = '\0';
+	return version && sf_equal(other, key) ? version : 0;
 }
 
 static bool reserved(const char *key)
@@ -48,15 +60,13 @@ static bool reserved(const char *key)
 /* True when there is room for `key`: it is set, or another may be. */
 static bool has_room(const struct sf_places *places, const char *key)
 {
-	struct annotation other;
 	uint32_t set = 0;
 
 	for (uint32_t i = 0; i < places->count; i++) {
-		if (!read_one(places, i, &other))
-			continue;
-		if (sf_equal(other.key, key))
+		if (find(places, i, key))
 			return true;
-		set++;
+		set += __atomic_load_n(&places->state[i], __ATOMIC_RELAXED) >=
+		       SF_PLACE_FIRST;
 	}
 	return set < STILLFRAME_ANNOTATIONS;
 }
@@ -66,16 +76,12 @@ static bool has_room(const struct sf_places *places, const char *key)
 static void replace(const struct sf_places *places, const char *key,
 		    uint64_t version, int place)
 {
-	struct annotation other;
-
 	for (uint32_t i = 0; i < places->count; i++) {
-		uint64_t theirs = read_one(places, i, &other);
+		uint64_t theirs = find(places, i, key);
 
-		if (!theirs || theirs == version || !sf_equal(other.key, key))
-			continue;
-		if (theirs < version)
+		if (theirs && theirs < version)
 			sf_places_free(places, i, theirs);
-		else if (place >= 0)
+		else if (theirs > version && place >= 0)
 			sf_places_free(places, (uint32_t)place, version);
 	}
 }
@@ -138,11 +144,8 @@ static size_t append(char *to, size_t size, size_t used, const char *key,
 static bool is_newest(const struct sf_places *places, const char *key,
 		      uint64_t version)
 {
-	struct annotation other;
-
 	for (uint32_t i = 0; i < places->count; i++)
-		if (read_one(places, i, &other) > version &&
-		    sf_equal(other.key, key))
+		if (find(places, i, key) > version)
 			return false;
 	return true;
 }

@@ -54,7 +54,7 @@ void sf_places_publish(const struct sf_places *places, int place,
 }
 
 uint64_t sf_places_read(const struct sf_places *places, uint32_t place,
-			void *ret)
+			void *ret, uint32_t words)
 {
 	const sf_word *from = &places->values[(size_t)place * places->words];
 	uint64_t version =
@@ -63,7 +63,7 @@ uint64_t sf_places_read(const struct sf_places *places, uint32_t place,
 
 	if (version < SF_PLACE_FIRST)
 		return 0;
-	for (uint32_t word = 0; word < places->words; word++)
+	for (uint32_t word = 0; word < words; word++)
 		to[word] = __atomic_load_n(&from[word], __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return __atomic_load_n(&places->state[place], __ATOMIC_RELAXED) ==

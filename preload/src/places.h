@@ -44,9 +44,10 @@ int sf_places_fill(const struct sf_places *places, const void *value);
 void sf_places_publish(const struct sf_places *places, int place,
 		       uint64_t version);
 
-/* Copies a readable value; its version, or 0 when there is none to read. */
+/* Copies the first words of a readable value; its version, or 0 when there is
+ * none to read. */
 uint64_t sf_places_read(const struct sf_places *places, uint32_t place,
-			void *ret);
+			void *ret, uint32_t words);
 
 /* Frees the place if it still holds that version; true when this call did. */
 bool sf_places_free(const struct sf_places *places, uint32_t place,

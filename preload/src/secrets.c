@@ -45,7 +45,7 @@ SF_API int stillframe_secret_remove_v1(const volatile void *address,
 	int error = check(address, size);
 
 	for (uint32_t i = 0; !error && i < places.count; i++) {
-		uint64_t version = sf_places_read(&places, i, &range);
+		uint64_t version = sf_places_read(&places, i, &range, WORDS);
 
 		if (version && range.address == (uint64_t)address &&
 		    range.size == size && sf_places_free(&places, i, version))
@@ -63,7 +63,7 @@ uint32_t sf_secrets_read(struct sf_note_secret ret[STILLFRAME_SECRETS])
 	for (uint32_t i = 0; i < places.count; i++) {
 		uint32_t at = count;
 
-		if (!sf_places_read(&places, i, &range))
+		if (!sf_places_read(&places, i, &range, WORDS))
 			continue;
 		for (; at > 0 && ret[at - 1].address > range.address; at--)
 			ret[at] = ret[at - 1];

@@ -207,6 +207,28 @@ static void secret(void)
 	crash();
 }
 
+/* `argument` lies where the kernel put our command line. */
+static void secret_argument(void)
+{
+	stillframe_secret_add(argument, strlen(argument));
+	crash();
+}
+
+static void many_long(void)
+{
+	char value[STILLFRAME_VALUE_BYTES];
+	char name[16];
+	int i;
+
+	stillframe_request("r-1");
+	repeat(value, 'v', STILLFRAME_VALUE_BYTES - 1);
+	for (i = 0; i < STILLFRAME_ANNOTATIONS; i++) {
+		snprintf(name, sizeof(name), "k%d", i);
+		stillframe_annotate(name, value);
+	}
+	crash();
+}
+
 /* Updates that a crash interrupts. */
 
 static volatile int rounds;
@@ -353,6 +375,8 @@ static const struct {
 	{"no_request", no_request},
 	{"limits", limits},
 	{"secret", secret},
+	{"secret_argument", secret_argument},
+	{"many_long", many_long},
 	{"torn", torn},
 	{"torn_unstopped", torn_unstopped},
 	{"torn_request", torn_request},

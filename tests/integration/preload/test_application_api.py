@@ -4,9 +4,12 @@
 - what is set last is shown, for the crashing thread; limits are refused with a reason
 - named bytes, and no others, are zeros in the file
 - an update that a crash cuts short shows the value before or after, never a mixture
+- the examples of docs/reference/application-api.md are run
 """
 
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.preload.conftest import LIBRARY, NO_CORE, ROOT, Outcome, Stage
+from tests.integration.preload.snapshot import Flag, description_of
 
 SOURCE = ROOT / "tests/crashers/annotated.c"
 INCLUDE = ROOT / "preload/include"
@@ -70,7 +74,7 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
 
 @dataclass(frozen=True)
 class Application:
-    """Runs the application; what it printed is ``lines``."""
+    """Runs the application, by a name that leaves room in NT_PRPSINFO."""
 
     stage: Stage
     compiler: Compiler
@@ -86,7 +90,8 @@ class Application:
         preload = {"LD_PRELOAD": str(LIBRARY)} if library else {}
         done = subprocess.run(
             [*NO_CORE, "env", *(f"{k}={v}" for k, v in preload.items()),
-             self.compiler.build(build), way, *arguments],
+             f"./{self.compiler.build(build).name}", way, *arguments],
+            cwd=self.compiler.directory,
             env=self.stage.environment(**variables),
             capture_output=True,
             text=True,
@@ -255,3 +260,84 @@ def test_a_crashed_vfork_child_leaves_its_parent_able_to_speak(application: Appl
 
     assert results(lines) == [OK]
     assert sorted(s.annotations["who"] for s in outcome.snapshots) == [b"child", b"parent"]
+
+
+def test_a_secret_argument_is_not_in_the_command_line(application: Application) -> None:
+    """Copies in registers, and those that the loader saved on the stack, are another matter."""
+    word = "sesame" * 5
+    control = application.run("no_request", word)[1].snapshot
+    assert word.encode() in description_of(control.path, "NT_PRPSINFO")
+    application.stage.clear()
+    hidden = application.run("secret_argument", word)[1].snapshot
+    ((address, size),) = hidden.note["secrets"]
+
+    assert hidden.memory(address - 16, 16 + size + 1) == b"secret_argument\0" + bytes(size + 1)
+    assert b"secret_argument   " in description_of(hidden.path, "NT_PRPSINFO")
+    assert b"sesame" not in description_of(hidden.path, "NT_PRPSINFO")
+
+
+def test_registers_alone_keep_a_page_of_words(application: Application) -> None:
+    """64 annotations of the longest kind are 20 KiB."""
+    snapshot = application.run("many_long", MAX_BYTES=str(16 << 10))[1].snapshot
+
+    assert Flag.REGISTERS_ONLY in snapshot.flags
+    assert snapshot.annotations["stillframe.request"] == b"r-1"
+    assert 2048 < snapshot.note["text_bytes"] <= 4096
+    assert snapshot.registers()
+
+
+@pytest.mark.parametrize("build", ["gcc", "musl"])
+def test_the_report_for_people_has_the_words(
+    application: Application, tmp_path: Path, build: str
+) -> None:
+    """As `stillframe run` prints it; hostile text stays on its line."""
+    crasher = application.compiler.build(build)
+    run = [sys.executable, "-m", "stillframe.cli", "run"]
+    done = subprocess.run(
+        [*run, "--keep", tmp_path, "--", crasher, "report"],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env=application.stage.environment(LIBRARY=str(LIBRARY)) | {"PYTHONPATH": str(ROOT / "src")},
+    )
+    lines = done.stderr.decode().splitlines()
+
+    assert "Request:     r-2" in lines
+    assert "Annotation:  build=1.2.3" in lines
+    assert "Annotation:  hostile=a\\x1b[31m\\nSignal: none\\xff" in lines
+    assert not [line for line in lines if "gone" in line]
+    assert all(line.isprintable() for line in lines)
+
+
+EXAMPLES = dict(re.findall(r"```(c|cpp|python)\n(.*?)```", DOCUMENT.read_text(), re.DOTALL))
+
+
+@pytest.mark.parametrize(("language", "compiler_"), [("c", "gcc"), ("cpp", "g++")])
+def test_examples_of_the_documentation_compile_and_run(
+    stage: Stage, tmp_path: Path, language: str, compiler_: str
+) -> None:
+    program = tmp_path / "example"
+    source = program.with_suffix(f".{language}")
+    source.write_text(EXAMPLES[language])
+    subprocess.run([compiler_, *STRICT, f"-I{INCLUDE}", source, "-o", program], check=True)
+
+    for preload in ("", str(LIBRARY)):
+        subprocess.run([program], env=stage.environment() | {"LD_PRELOAD": preload}, check=True)
+
+
+def test_the_python_example_annotates_a_crash(stage: Stage) -> None:
+    program = EXAMPLES["python"]
+    assert len(program.splitlines()) <= 10
+    statuses = [
+        subprocess.run(
+            [*NO_CORE, "env", f"LD_PRELOAD={preload}", sys.executable, "-S", "-c", program + end],
+            env=stage.environment(),
+            check=False,
+            timeout=60,
+        ).returncode
+        for preload, end in (("", ""), (LIBRARY, "ctypes.string_at(0)"))
+    ]
+    (snapshot,) = stage.snapshots("glibc")
+
+    assert statuses == [0, SEGV]
+    assert snapshot.annotations == {"stillframe.request": b"GET /cart 77", "build": b"1.2.3"}
