@@ -89,8 +89,10 @@ class Stage:
     def system_calls(self, libc: str, way: str, *arguments: str, library: bool) -> Counter[str]:
         """How often each system call is made, by name, in a run that survives."""
         trace = subprocess.run(
-            ["strace", "-f", "-c", "-U", "name,calls"]
-            + self.command(libc, way, *arguments, library=library, init=False),
+            [
+                *("strace", "-f", "-c", "-U", "name,calls"),
+                *self.command(libc, way, *arguments, library=library, init=False),
+            ],
             env=self.environment(),
             capture_output=True,
             text=True,
