@@ -139,6 +139,14 @@ def test_evidence_goes_to_the_state_directory_by_default(local: Local, tmp_path:
     assert len(list((tmp_path / "state/stillframe").glob("*/snapshot.core"))) == 1
 
 
+def test_the_log_of_a_jvm_is_kept(local: Local, tmp_path: Path) -> None:
+    script = f"cd {tmp_path}; echo a log > hs_err_pid$$.log; exec {CRASHER} null_write"
+    said = local.run("sh", "-c", script).stderr.decode()
+    log = local.keep / local.report["id"] / "hs_err.log"
+    assert log.read_text() == "a log\n"
+    assert f"JVM's log:   {log}\n" in said
+
+
 def test_an_existing_preload_stays_behind_ours(local: Local) -> None:
     script = ["env", "LD_PRELOAD=libm.so.6", *local.command("printenv", "LD_PRELOAD")]
     ours = subprocess.run(script, env=local.environment(), capture_output=True, check=True)
