@@ -26,7 +26,7 @@ CRASHES = [
     "raise_abrt", "seccomp_trap", "overflow_main", "overflow_thread", "thread_segv",
     "with_threads", "all_crash",
 ]  # fmt: skip
-HARMLESS = ["exit_normal", "handled", "ignored"]
+HARMLESS = ["exit_normal", "recovered", "ignored"]
 STATIC_CRASH = "int main(void) { *(volatile int *)0 = 1; }"
 PYTHON_TRAP = (
     "import signal, sys\n"
