@@ -26,7 +26,7 @@ CRASHES = [
     "raise_abrt", "seccomp_trap", "overflow_main", "overflow_thread", "thread_segv",
     "with_threads", "all_crash",
 ]  # fmt: skip
-HARMLESS = ["exit_normal", "handled", "ignored"]
+HARMLESS = ["exit_normal", "recovered", "ignored"]
 STATIC_CRASH = "int main(void) { *(volatile int *)0 = 1; }"
 PYTHON_TRAP = (
     "import signal, sys\n"
@@ -137,6 +137,14 @@ def test_evidence_goes_to_the_state_directory_by_default(local: Local, tmp_path:
     environment = local.environment(XDG_STATE_HOME=str(tmp_path / "state"))
     subprocess.run([*NO_CORE, *command], env=environment, capture_output=True, check=False)
     assert len(list((tmp_path / "state/stillframe").glob("*/snapshot.core"))) == 1
+
+
+def test_the_log_of_a_jvm_is_kept(local: Local, tmp_path: Path) -> None:
+    script = f"cd {tmp_path}; echo a log > hs_err_pid$$.log; exec {CRASHER} null_write"
+    said = local.run("sh", "-c", script).stderr.decode()
+    log = local.keep / local.report["id"] / "hs_err.log"
+    assert log.read_text() == "a log\n"
+    assert f"JVM's log:   {log}\n" in said
 
 
 def test_an_existing_preload_stays_behind_ours(local: Local) -> None:
