@@ -20,10 +20,11 @@ static uint64_t inode(const char *path)
  * parentheses. */
 uint64_t sf_stat_field(int number)
 {
-	char stat[1024];
+	char stat[512];
 	const char *at = stat;
 	const char *after = stat;
 	int field = 2;
+	uint64_t value;
 
 	if (sf_read_file("/proc/self/stat", stat, sizeof(stat)) <= 0)
 		return 0;
@@ -32,7 +33,8 @@ uint64_t sf_stat_field(int number)
 			after = at;
 	for (; *after != '\0' && field < number; after++)
 		field += *after == ' ';
-	return sf_number(&after, 10);
+	value = sf_number(&after, 10);
+	return *after == ' ' ? value : 0; /* not cut short */
 }
 
 static uint32_t involvement(const struct ucontext *uc)

@@ -17,8 +17,8 @@ struct sf_notes {
 	size_t auxv_bytes;
 	uint64_t auxv[SF_AUXV_BYTES / sizeof(uint64_t)];
 	uint64_t crash_note; /* offset of struct sf_note, once written */
-	struct sf_note_secret secrets[STILLFRAME_SECRETS];
-	char text[SF_TEXT_BYTES]; /* how much of both: crash->note */
+	const struct sf_note_secret *secrets;
+	const char *text; /* how much of both: crash->note */
 };
 
 /* The next secret byte at or after `address`, and the end of its range; at
