@@ -16,23 +16,26 @@ static uint64_t inode(const char *path)
 	return sf_sys4(__NR_newfstatat, AT_FDCWD, path, &st, 0) ? 0 : st.st_ino;
 }
 
-/* Field 22 of /proc/self/stat; the second, a name in parentheses, may itself
- * contain blanks and parentheses. */
-static uint64_t start_ticks(void)
+uint64_t sf_start_ticks(const char *stat)
 {
-	char stat[512];
 	const char *at = stat;
 	const char *after = stat;
 	int field = 2;
 
-	if (sf_read_file("/proc/self/stat", stat, sizeof(stat)) <= 0)
-		return 0;
 	for (; *at != '\0'; at++)
 		if (*at == ')')
 			after = at;
 	for (; *after != '\0' && field < 22; after++)
 		field += *after == ' ';
 	return sf_number(&after, 10);
+}
+
+static uint64_t read_start_ticks(void)
+{
+	char stat[512];
+	long got = sf_read_file("/proc/self/stat", stat, sizeof(stat));
+
+	return got > 0 ? sf_start_ticks(stat) : 0;
 }
 
 static uint32_t involvement(const struct ucontext *uc)
@@ -57,7 +60,7 @@ void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 	n->tid = crash->tid;
 	n->uid = (uint32_t)sf_sys0(__NR_getuid);
 	n->gid = (uint32_t)sf_sys0(__NR_getgid);
-	n->start_ticks = start_ticks();
+	n->start_ticks = read_start_ticks();
 	n->pid_ns = inode("/proc/self/ns/pid");
 	n->mnt_ns = inode("/proc/self/ns/mnt");
 	n->user_ns = inode("/proc/self/ns/user");

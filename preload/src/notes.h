@@ -20,6 +20,10 @@ struct sf_notes {
 /* Fills the vendor note but for what the writer decides (flags, counts). */
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id);
 
+/* Field 22 of the text of a /proc/PID/stat, in clock ticks; the second field, a
+ * name in parentheses, may itself contain blanks and parentheses. */
+uint64_t sf_start_ticks(const char *stat);
+
 /* Puts all notes; call with a counting output first to learn the size. */
 void sf_notes_put(struct sf_notes *notes, struct sf_output *out);
 
