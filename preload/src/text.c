@@ -93,8 +93,10 @@ uint64_t sf_number(const char **text, unsigned base)
 {
 	uint64_t value = 0;
 
-	while (digit(**text) < base)
-		value = value * base + digit(*(*text)++);
+	for (; digit(**text) < base; (*text)++)
+		if (__builtin_mul_overflow(value, base, &value) ||
+		    __builtin_add_overflow(value, digit(**text), &value))
+			value = UINT64_MAX;
 	return value;
 }
 
