@@ -55,7 +55,7 @@ format: venv ## Format Python and C
 
 type: venv ## mypy --strict
 	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator tests/cluster tests/support
-	mypy --scripts-are-modules crds/generate preload/generate-note
+	mypy --scripts-are-modules crds/generate preload/fuzz/make-corpus preload/generate-note
 
 lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date
 	ruff format --check .
@@ -70,8 +70,8 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
 
 # --- tests ----------------------------------------------------------------------
-.PHONY: test test-unit test-integration test-api test-e2e ci
-test: lint build test-unit test-integration test-api test-e2e ## Everything we claim (long runs shortened)
+.PHONY: test test-unit test-integration test-api test-e2e ci fuzz-preload
+test: lint build test-unit fuzz-preload test-integration test-api test-e2e ## Everything we claim (long runs shortened)
 
 test-unit: venv build ## Unit and property tests: need nothing
 	$(PYTEST) tests/unit tests/property
@@ -87,6 +87,12 @@ test-e2e: venv build ## A real two-node Kubernetes
 	$(PYTEST) tests/e2e
 
 ci: test ## What CI runs
+
+# --- long runs; `make test` makes short ones of them -----------------------------
+MINUTES ?= 0
+
+fuzz-preload: packages ## Fuzz the library's pure parts with sanitizers (MINUTES=0: 5 s each)
+	@$(MAKE) --no-print-directory -s -C preload/fuzz MINUTES=$(MINUTES)
 
 # --- the main job ---------------------------------------------------------------
 .PHONY: demo demo-down images bench
