@@ -1,7 +1,7 @@
 /* The pipeline of a crash: stop the world, snapshot, hold, die.
  *
- * Everything here runs in a signal handler with all signals blocked, on a
- * stack that may be small: what is large is static, and belongs to the one
+ * Everything here runs with all signals blocked, mostly in a signal handler, on
+ * a stack that may be small: what is large is static, and belongs to the one
  * thread that crashed first.
  */
 #include "crash.h"
@@ -12,7 +12,6 @@
 #include "config.h"
 #include "core.h"
 #include "debug.h"
-#include "dispositions.h"
 #include "handover.h"
 #include "sys.h"
 #include "threads.h"
@@ -53,16 +52,36 @@ static enum turn take_turn(uint64_t us)
 	}
 }
 
-/* As far as an unprivileged process may; it has no use for them any more. */
-static void raise_limit(int resource)
-{
-	struct rlimit64 limit;
+/* Limits that could cost the snapshot, and what they were. */
+static struct {
+	int resource;
+	struct rlimit64 before;
+} limits[] = {{RLIMIT_NOFILE, {0, 0}}, {RLIMIT_FSIZE, {0, 0}}};
 
-	if (sf_sys4(__NR_prlimit64, 0, resource, NULL, &limit) == 0 &&
-	    limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		sf_sys4(__NR_prlimit64, 0, resource, &limit, NULL);
+#define LIMITS (sizeof(limits) / sizeof(*limits))
+
+/* As far as an unprivileged process may; it has no use for them any more. */
+static void raise_limits(void)
+{
+	for (size_t i = 0; i < LIMITS; i++) {
+		struct rlimit64 raised = {0, 0};
+
+		if (sf_sys4(__NR_prlimit64, 0, limits[i].resource, NULL,
+			    &raised) != 0)
+			continue;
+		limits[i].before = raised;
+		raised.rlim_cur = raised.rlim_max;
+		if (raised.rlim_cur != limits[i].before.rlim_cur)
+			sf_sys4(__NR_prlimit64, 0, limits[i].resource, &raised,
+				NULL);
 	}
+}
+
+static void restore_limits(void)
+{
+	for (size_t i = 0; i < LIMITS; i++)
+		sf_sys4(__NR_prlimit64, 0, limits[i].resource,
+			&limits[i].before, NULL);
 }
 
 /* Our descriptors go into a table of our own, where no other thread's
@@ -76,7 +95,8 @@ static uint32_t unshare_descriptors(void)
 }
 
 /* Notes what only this moment knows. */
-static void begin(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
+static void begin(int pid, int tid, const siginfo_t *si,
+		  const struct ucontext *uc)
 {
 	crash = (struct sf_crash){
 		.si = si,
@@ -119,14 +139,12 @@ static void hold(void)
 	update_note();
 }
 
-static void report(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
+static void report(void)
 {
 	int error;
 
-	begin(pid, tid, si, uc);
-	raise_limit(RLIMIT_NOFILE);
-	raise_limit(RLIMIT_FSIZE);
-	crash.note.flags = unshare_descriptors();
+	raise_limits();
+	crash.note.flags |= unshare_descriptors();
 	error = sf_handover_open(&handover);
 	if (!error) {
 		sf_threads_stop();
@@ -137,26 +155,30 @@ static void report(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
 	sf_debug_report(&crash, handover.name, error);
 }
 
-void sf_on_crash(int sig, siginfo_t *si, void *context)
+bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
+		     uint32_t flags)
 {
-	struct ucontext *uc = context;
 	int pid = sf_getpid();
 	int tid = sf_gettid();
 	uint64_t us = (uint64_t)pid << 32 | (uint32_t)tid;
 
-	(void)sig;
-	if (sf_ignored_by_init(si, uc))
-		return;
 	switch (take_turn(us)) {
 	case TURN_FIRST:
-		report(pid, tid, si, uc);
+		begin(pid, tid, si, uc);
+		crash.note.flags = flags;
+		report();
 		__atomic_store_n(&owner, us, __ATOMIC_RELEASE);
-		break;
+		return true;
 	case TURN_LATE:
 		sf_threads_park(uc);
-		break;
-	case TURN_OVER:
-		break;
+		return false;
+	default:
+		return false;
 	}
-	sf_die_by(si, uc);
+}
+
+void sf_crash_survive(void)
+{
+	restore_limits();
+	sf_threads_resume();
 }

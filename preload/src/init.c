@@ -4,8 +4,8 @@
 
 #include "altstack.h"
 #include "config.h"
-#include "crash.h"
 #include "dispositions.h"
+#include "process.h"
 
 void sf_init(void)
 {
@@ -17,8 +17,9 @@ void sf_init(void)
 	sf_config_load();
 	if (sf_config.disabled)
 		return;
+	sf_process_init();
 	sf_altstack_init();
-	sf_dispositions_install(sf_on_crash);
+	sf_dispositions_install();
 }
 
 __attribute__((constructor)) static void construct(void)

@@ -5,11 +5,13 @@
 #include <linux/signal.h>
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
+#include <linux/audit.h>
 #include <linux/elf-em.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define SF_ELF_MACHINE EM_X86_64
+#define SF_AUDIT_ARCH  AUDIT_ARCH_X86_64
 
 /* Bytes below sp that a leaf function may use without moving sp. */
 #define SF_RED_ZONE 128
@@ -57,5 +59,43 @@ void sf_rewind(struct ucontext *uc, const siginfo_t *si);
 
 /* Signal return trampoline, with CFI for unwinders outside the process. */
 void sf_restore(void);
+
+/* How much of a struct ucontext names all registers but the vector state, which
+ * stays in the signal frame. */
+#define SF_UCONTEXT_BYTES sizeof(struct ucontext)
+
+/* A signal frame, as the kernel builds it: where a handler starts. */
+struct sf_frame {
+	uint64_t sp;
+	siginfo_t *si;
+	struct ucontext *uc;
+};
+
+/* An upper bound of the bytes that sf_frame_copy() writes. */
+uint64_t sf_frame_bytes(const struct ucontext *uc);
+
+/* Copies the signal frame of (si, uc), vector state included, to below the
+ * address `below`; no system call. */
+void sf_frame_copy(struct sf_frame *ret, uint64_t below, const siginfo_t *si,
+		   const struct ucontext *uc);
+
+/* Enters `handler` on a copied frame; it returns to sf_handler_returned() and
+ * then to what was interrupted. */
+_Noreturn void sf_frame_enter(const struct sf_frame *frame,
+			      void (*handler)(int, siginfo_t *, void *),
+			      int sig);
+
+/* What sf_frame_copy() makes handlers return to. */
+void sf_after_handler(void);
+
+/* True when returns are checked against a shadow stack: then a handler cannot
+ * be entered on another frame than the kernel's. */
+static inline bool sf_shadow_stack(void)
+{
+	uint64_t ssp = 0;
+
+	__asm__ volatile("rdsspq %0" : "+r"(ssp)); /* else a nop */
+	return ssp != 0;
+}
 
 #endif

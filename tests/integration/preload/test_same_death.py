@@ -47,6 +47,7 @@ ONE_REPORT = (
     "filtered_int3",
     "filtered_abort",
     "forked_child",
+    "handled",
 )
 SELF_SENT = (
     "kill_self",
@@ -55,7 +56,6 @@ SELF_SENT = (
 )
 """Crashes, but for an init process: the kernel ignores them there."""
 NO_REPORT = (
-    "handled",
     "ignored",
     "exit_normal",
     "threads_that_end",
