@@ -1,8 +1,8 @@
 /* The pipeline of a crash: stop the world, snapshot, hold, die.
  *
- * Everything here runs with all signals blocked, mostly in a signal handler, on
- * a stack that may be small: what is large is static, and belongs to the one
- * thread that crashed first.
+ * Everything here runs with all signals blocked, mostly in a signal handler.
+ * What is large is static, the stack included, and belongs to the one thread
+ * that crashed first.
  */
 #include "crash.h"
 
@@ -32,6 +32,12 @@ static uint64_t owner;
 
 static struct sf_crash crash;
 static struct sf_handover handover;
+
+/* The pipeline's own stack: what an application's handler has left of its
+ * alternate stack, from which it calls abort(), may be a few KiB and end
+ * without a guard page (Ruby, Rust). */
+#define STACK_BYTES (64UL * 1024)
+static char stack[STACK_BYTES] __attribute__((aligned(16)));
 
 static enum turn take_turn(uint64_t us)
 {
@@ -166,7 +172,7 @@ bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
 	case TURN_FIRST:
 		begin(pid, tid, si, uc);
 		crash.note.flags = flags;
-		report();
+		sf_call_on_stack(stack + STACK_BYTES, report);
 		__atomic_store_n(&owner, us, __ATOMIC_RELEASE);
 		return true;
 	case TURN_LATE:

@@ -6,6 +6,7 @@
 
 #define ALL_SIGNALS (~0UL)
 #define ABORT_WORDS 128 /* of stack between raise and its caller abort() */
+#define WORDS	    16	/* looked at together: our stack may be small */
 
 /* abort() in an init process: its raise() is ignored, then it dies of its own
  * invalid instruction.  musl blocks every signal before that, so this raise is
@@ -13,13 +14,18 @@
 bool sf_called_by_abort(const struct ucontext *uc)
 {
 	struct sf_symbol abort_ = sf_next("abort");
-	uint64_t words[ABORT_WORDS];
+	uint64_t words[WORDS];
 
-	if (abort_.address == 0 || sf_peek(sf_sp(uc), words, sizeof(words)))
+	if (abort_.address == 0)
 		return false;
-	for (int i = 0; i < ABORT_WORDS; i++)
-		if (words[i] - abort_.address < abort_.size)
-			return true;
+	for (uint64_t at = 0; at < ABORT_WORDS; at += WORDS) {
+		if (sf_peek(sf_sp(uc) + at * sizeof(*words), words,
+			    sizeof(words)))
+			return false;
+		for (int i = 0; i < WORDS; i++)
+			if (words[i] - abort_.address < abort_.size)
+				return true;
+	}
 	return false;
 }
 

@@ -20,6 +20,10 @@
 
 static struct sigaction actions[SF_WATCHED_END];
 
+#define SIGNALS_END 65
+
+static uint64_t opened[SIGNALS_END];
+
 static long set_action(int sig, const struct sigaction *new,
 		       struct sigaction *old)
 {
@@ -109,6 +113,22 @@ void sf_expose(int sig)
 		set_action(sig, &actions[sig], NULL);
 }
 
+/* A watched signal has a handler now: other handlers that asked to block it
+ * have to, from now on. */
+static void close_masks(int sig)
+{
+	for (int other = 1; other < SIGNALS_END; other++) {
+		struct sigaction now = {0};
+
+		if (!(opened[other] & SF_BIT(sig)) ||
+		    set_action(other, NULL, &now) != 0)
+			continue;
+		now.sa_mask |= SF_BIT(sig);
+		set_action(other, &now, NULL);
+		opened[other] &= ~SF_BIT(sig);
+	}
+}
+
 void sf_adopt(int sig)
 {
 	struct sigaction now;
@@ -124,6 +144,29 @@ void sf_adopt(int sig)
 			 __ATOMIC_RELEASE);
 	ours = physical(&now);
 	set_action(sig, &ours, NULL);
+	if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN)
+		close_masks(sig);
+}
+
+uint64_t sf_to_open(void)
+{
+	uint64_t signals = 0;
+
+	for (int sig = 1; sig < SF_WATCHED_END; sig++)
+		if (sf_watched(sig) && actions[sig].sa_handler == SIG_DFL)
+			signals |= SF_BIT(sig);
+	return signals;
+}
+
+uint64_t sf_opened(int sig)
+{
+	return sig > 0 && sig < SIGNALS_END ? opened[sig] : 0;
+}
+
+void sf_set_opened(int sig, uint64_t signals)
+{
+	if (sig > 0 && sig < SIGNALS_END)
+		opened[sig] = signals;
 }
 
 void sf_dispositions_withdraw(void)

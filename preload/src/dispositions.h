@@ -37,6 +37,14 @@ void sf_expose(int sig);
 /* Takes over again, with whatever action is there now. */
 void sf_adopt(int sig);
 
+/* The signals that a handler of another signal need not block, though it asks
+ * to: nobody handles them, so one that comes is a crash. */
+uint64_t sf_to_open(void);
+
+/* Which of these the handler of `sig` had asked to block. */
+uint64_t sf_opened(int sig);
+void sf_set_opened(int sig, uint64_t signals);
+
 /* Gives all signals back for good: our system calls would kill. */
 void sf_dispositions_withdraw(void);
 

@@ -11,10 +11,6 @@
 #include "process.h"
 #include "text.h"
 
-#ifndef SA_RESTORER
-#define SA_RESTORER 0x04000000
-#endif
-
 /* True when the call is about an action that we keep, and keep for this
  * process. */
 static bool ours_to_keep(int sig)
@@ -35,7 +31,7 @@ static void describe(int sig, struct sf_libc_sigaction *ret)
 	*ret = (struct sf_libc_sigaction){
 		.handler = handler_of(sig),
 		.mask.word[0] = theirs.sa_mask,
-		.flags = (int)(theirs.sa_flags & ~(uint64_t)SA_RESTORER),
+		.flags = (int)theirs.sa_flags, /* SA_RESTORER, too */
 		.restorer = theirs.sa_restorer,
 	};
 }
@@ -45,15 +41,14 @@ static bool is_our_handler(sf_signal_function *handler)
 	return (void *)handler == (void *)sf_on_signal;
 }
 
-SF_EXPORT int sigaction(int sig, const struct sf_libc_sigaction *new,
-			struct sf_libc_sigaction *old)
+/* The action of a watched signal. */
+static int set_watched(next_sigaction *next, int sig,
+		       const struct sf_libc_sigaction *new,
+		       struct sf_libc_sigaction *old)
 {
-	next_sigaction *next = SF_NEXT(sigaction);
 	bool keep = new &&ours_to_keep(sig);
 	int result;
 
-	if (!next)
-		return -1;
 	if (keep)
 		sf_expose(sig);
 	result = next(sig, new, old);
@@ -64,6 +59,41 @@ SF_EXPORT int sigaction(int sig, const struct sf_libc_sigaction *new,
 	if (result == 0 && old && is_our_handler(old->handler))
 		describe(sig, old);
 	return result;
+}
+
+/* The action of any other signal: its handler often blocks all signals, and a
+ * crash in it has to be seen. */
+static int set_unwatched(next_sigaction *next, int sig,
+			 const struct sf_libc_sigaction *new,
+			 struct sf_libc_sigaction *old)
+{
+	struct sf_libc_sigaction open;
+	uint64_t before = sf_opened(sig);
+	uint64_t opened = new ? new->mask.word[0] & sf_to_open() : before;
+	int result;
+
+	if (new &&opened) {
+		open = *new;
+		open.mask.word[0] &= ~opened;
+	}
+	result = next(sig, new &&opened ? &open : new, old);
+	if (result == 0 && old)
+		old->mask.word[0] |= before;
+	if (result == 0 && opened != before && sf_process_is_ours())
+		sf_set_opened(sig, opened);
+	return result;
+}
+
+SF_EXPORT int sigaction(int sig, const struct sf_libc_sigaction *new,
+			struct sf_libc_sigaction *old)
+{
+	next_sigaction *next = SF_NEXT(sigaction);
+
+	sf_init();
+	if (!next)
+		return -1;
+	return sf_watched(sig) ? set_watched(next, sig, new, old)
+			       : set_unwatched(next, sig, new, old);
 }
 
 /* X is a function that returns the previous handler. */

@@ -46,7 +46,7 @@ def test_evidence_opens_in_every_debugger(
     assert frames == oracles.eu_stack_frames(CRASHER, core)[:2]
     assert frames == oracles.drgn_frames(CRASHER, core)[:2]
     assert report["status"]["topFrame"].startswith(frames[0])
-    assert (core.parent / "report.txt").read_text().count("crasher.c:")
+    assert (core.parent / "report.txt").read_text().count("faults.c:")
 
 
 def test_ten_crashes_are_one_report_and_another_kind_a_second(

@@ -88,6 +88,10 @@ _Noreturn void sf_frame_enter(const struct sf_frame *frame,
 /* What sf_frame_copy() makes handlers return to. */
 void sf_after_handler(void);
 
+/* Calls `function` on the stack that ends at `top` (16 byte aligned); unwinders
+ * find the way back. */
+void sf_call_on_stack(void *top, void (*function)(void));
+
 /* True when returns are checked against a shadow stack: then a handler cannot
  * be entered on another frame than the kernel's. */
 static inline bool sf_shadow_stack(void)

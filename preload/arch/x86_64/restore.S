@@ -87,4 +87,27 @@ sf_frame_enter:
 	.cfi_endproc
 	.size sf_frame_enter, . - sf_frame_enter
 
+	/* void sf_call_on_stack(top, function); called a signal frame, because
+	 * gdb stops at any other whose caller has a lower stack pointer. */
+	.cfi_startproc
+	.cfi_signal_frame
+	.globl sf_call_on_stack
+	.hidden sf_call_on_stack
+	.type sf_call_on_stack, @function
+sf_call_on_stack:
+	_CET_ENDBR
+	pushq %rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbp, 0
+	movq %rsp, %rbp
+	.cfi_def_cfa_register %rbp
+	movq %rdi, %rsp
+	call *%rsi
+	movq %rbp, %rsp
+	popq %rbp
+	.cfi_def_cfa %rsp, 8
+	ret
+	.cfi_endproc
+	.size sf_call_on_stack, . - sf_call_on_stack
+
 	.section .note.GNU-stack, "", @progbits

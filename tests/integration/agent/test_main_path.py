@@ -34,7 +34,7 @@ def test_a_crash_becomes_one_attributed_report(
     assert (report.pod.uid, report.pod.container) == (pod.uid, pod.container)
     assert report.pod.container_id == pod.container_id
     assert report.signal.name == "SIGSEGV"
-    assert report.top_frame == "null_read (crasher.c:41)"
+    assert report.top_frame == "null_read (faults.c:9)"
     assert report.cause.startswith("null pointer")
     assert (report.captured, report.release, report.node) == ("snapshot", "done", "node-1")
     assert 0 <= report.held_millis < 250
@@ -105,7 +105,7 @@ def test_it_works_with_two_capabilities_and_says_what_it_did(
     assert agent.metric('analyses_total{result="ok"}') == 1
     assert agent.metric('submissions_total{code="OK"}') == 1
     (line,) = agent.lines("crash")
-    assert (line["pod"], line["top_frame"]) == (pod.name, "null_read (crasher.c:41)")
+    assert (line["pod"], line["top_frame"]) == (pod.name, "null_read (faults.c:9)")
 
 
 def test_without_a_bundle_the_names_come_from_the_log_directory(

@@ -73,11 +73,11 @@ def test_the_report_names_function_file_and_line(local: Local) -> None:
     line = next(
         number
         for number, text in enumerate(
-            Path("tests/crashers/crasher.c").read_text().splitlines(), start=1
+            Path("tests/crashers/faults.c").read_text().splitlines(), start=1
         )
         if "*(volatile int *)zero = 1;" in text
     )
-    assert f"null_write (crasher.c:{line})" in printed
+    assert f"null_write (faults.c:{line})" in printed
     home = Path(local.report["snapshot"]).parent
     assert f"gdb {CRASHER} -c {home}/snapshot.core" in printed
     assert (home / "report.txt").read_text() in printed
@@ -91,7 +91,7 @@ def test_the_report_names_function_file_and_line(local: Local) -> None:
 def test_a_musl_program_is_covered(local: Local) -> None:
     ours = local.run(*NO_CORE, MUSL_CRASHER, "null_write")
     assert ours.returncode == -signal.SIGSEGV
-    assert "null_write (crasher.c:" in ours.stderr.decode()
+    assert "null_write (faults.c:" in ours.stderr.decode()
 
 
 def test_input_and_output_are_the_programs(local: Local) -> None:
@@ -238,7 +238,7 @@ def test_as_pid_1_the_status_is_what_a_shell_would_say(local: Local) -> None:
         [*NO_CORE, *command], env=local.environment(), capture_output=True, check=False
     )
     assert ours.returncode == 128 + signal.SIGFPE
-    assert "div0 (crasher.c:" in ours.stderr.decode()
+    assert "div0 (faults.c:" in ours.stderr.decode()
 
 
 def test_no_capability_is_needed(local: Local) -> None:
@@ -250,7 +250,7 @@ def test_no_capability_is_needed(local: Local) -> None:
         check=False,
     )
     assert ours.returncode == -signal.SIGSEGV
-    assert "null_write (crasher.c:" in ours.stderr.decode()
+    assert "null_write (faults.c:" in ours.stderr.decode()
     assert local.report["attested"]
 
 

@@ -47,7 +47,6 @@ ONE_REPORT = (
     "filtered_int3",
     "filtered_abort",
     "forked_child",
-    "handled",
 )
 SELF_SENT = (
     "kill_self",
@@ -56,7 +55,6 @@ SELF_SENT = (
 )
 """Crashes, but for an init process: the kernel ignores them there."""
 NO_REPORT = (
-    "ignored",
     "exit_normal",
     "threads_that_end",
 )
