@@ -15,6 +15,11 @@
 /* Its owner is threads.c, which is no pure part. */
 struct sf_threads sf_threads;
 
+/* Assembly that arch.c names, and nobody calls here. */
+void sf_after_handler(void)
+{
+}
+
 static struct ucontext contexts[THREADS_MAX + 1];
 static struct sf_fpregs fpregs[THREADS_MAX + 1];
 
