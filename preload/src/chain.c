@@ -142,9 +142,11 @@ void sf_on_signal(int sig, siginfo_t *si, void *context)
 	struct ucontext *uc = context;
 	struct sigaction action = sf_action(sig);
 	struct sf_inflight *outer = sf_inflight_at(sf_sp(uc));
-	uint64_t blocked = outer ? outer->blocked : sf_thread_state.blocked;
 	bool forced = sf_forced(si);
+	uint64_t blocked;
 
+	sf_notice_bypass(uc->uc_sigmask);
+	blocked = outer ? outer->blocked : sf_thread_state.blocked;
 	if ((blocked & SF_BIT(sig)) && !forced &&
 	    !(sig == SIGABRT && sf_called_by_abort(uc)))
 		postpone(sig, si, uc, outer);

@@ -8,16 +8,20 @@
 #define ABORT_WORDS 128 /* of stack between raise and its caller abort() */
 #define WORDS	    16	/* looked at together: our stack may be small */
 
+static struct sf_symbol abort_;
+
+void sf_death_init(void)
+{
+	abort_ = sf_next("abort");
+}
+
 /* abort() in an init process: its raise() is ignored, then it dies of its own
  * invalid instruction.  musl blocks every signal before that, so this raise is
  * our only sight of it. */
 bool sf_called_by_abort(const struct ucontext *uc)
 {
-	struct sf_symbol abort_ = sf_next("abort");
 	uint64_t words[WORDS];
 
-	if (abort_.address == 0)
-		return false;
 	for (uint64_t at = 0; at < ABORT_WORDS; at += WORDS) {
 		if (sf_peek(sf_sp(uc) + at * sizeof(*words), words,
 			    sizeof(words)))

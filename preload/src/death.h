@@ -8,6 +8,10 @@
  * somebody sent it, be it the kernel (a terminal, a resource limit). */
 bool sf_forced(const siginfo_t *si);
 
+/* Finds abort(), once, at start-up: the loader's lists are no place to go to
+ * after a crash. */
+void sf_death_init(void);
+
 /* True when `uc` was interrupted inside libc's abort(). */
 bool sf_called_by_abort(const struct ucontext *uc);
 

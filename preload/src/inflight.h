@@ -35,6 +35,7 @@ struct sf_thread_state {
 					 kept here, too */
 	uint64_t stack_start, stack_end;
 	uint64_t blocked; /* virtual mask outside handlers */
+	uint64_t witness; /* what the same calls blocked for the kernel */
 	int native_pid;	  /* a vfork child whose mask is not virtual */
 };
 

@@ -4,6 +4,7 @@
 
 #include "altstack.h"
 #include "config.h"
+#include "death.h"
 #include "dispositions.h"
 #include "process.h"
 
@@ -19,6 +20,7 @@ void sf_init(void)
 		return;
 	sf_process_init();
 	sf_altstack_init();
+	sf_death_init();
 	sf_dispositions_install();
 }
 

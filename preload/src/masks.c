@@ -12,6 +12,10 @@
 #include "sys.h"
 #include "threads.h"
 
+/* What the kernel does not block, and what the two libcs keep for themselves
+ * (32 to 34). */
+#define NEVER_BLOCKED (SF_BIT(SIGKILL) | SF_BIT(SIGSTOP) | 7UL << 31)
+
 static long change_mask(int how, uint64_t set, uint64_t *old)
 {
 	return sf_sys4(__NR_rt_sigprocmask, how, &set, old, sizeof(sigset_t));
@@ -40,6 +44,25 @@ uint64_t sf_blocked(void)
 void sf_set_blocked(uint64_t signals)
 {
 	*blocked() = signals;
+}
+
+struct sf_mask sf_mask(void)
+{
+	return (struct sf_mask){sf_blocked(), sf_thread_state.witness};
+}
+
+void sf_inherit_mask(struct sf_mask mask)
+{
+	sf_thread_state.blocked = mask.blocked;
+	sf_thread_state.witness = mask.witness;
+}
+
+void sf_notice_bypass(uint64_t mask)
+{
+	if (sf_thread_state.witness & ~mask) {
+		sf_thread_state.blocked = 0;
+		sf_thread_state.witness = 0;
+	}
 }
 
 uint64_t sf_block_all(void)
@@ -92,6 +115,18 @@ static uint64_t changed(int how, uint64_t before, uint64_t set)
 	}
 }
 
+/* Keeps the witness of the blocked signals up to date with a call that sets
+ * them: `physical` is the kernel's share of it. */
+static void witness(int how, uint64_t physical)
+{
+	uint64_t *seen = &sf_thread_state.witness;
+
+	if (sf_thread_state.blocked == 0)
+		*seen = 0;
+	else
+		*seen = changed(how, *seen, physical) & ~NEVER_BLOCKED;
+}
+
 /* sigprocmask and pthread_sigmask. */
 static int mask(next_sigprocmask *next, int how,
 		const struct sf_libc_sigset *set, struct sf_libc_sigset *old)
@@ -120,7 +155,9 @@ static int mask(next_sigprocmask *next, int how,
 	result = next(how, set ? &physical : NULL, old);
 	if (result != 0)
 		*ours = before;
-	else if (old)
+	else if (set)
+		witness(how, physical.word[0]);
+	if (result == 0 && old)
 		old->word[0] |= before;
 	return result;
 }

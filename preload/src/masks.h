@@ -14,6 +14,18 @@ uint64_t sf_kept_open(void);
 uint64_t sf_blocked(void);
 void sf_set_blocked(uint64_t signals);
 
+/* The mask as a new thread inherits it. */
+struct sf_mask {
+	uint64_t blocked, witness;
+};
+struct sf_mask sf_mask(void);
+void sf_inherit_mask(struct sf_mask mask);
+
+/* Some unblock by a system call of their own (Go's runtime, siglongjmp inside
+ * libc).  Then a signal that was blocked together with the watched ones is open
+ * in `mask`, the kernel's, and the watched ones are taken for open, too. */
+void sf_notice_bypass(uint64_t mask);
+
 /* Blocks every signal for real; returns the mask before. */
 uint64_t sf_block_all(void);
 void sf_set_mask(uint64_t mask);

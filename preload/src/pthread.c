@@ -28,7 +28,7 @@ struct launch {
 	uint32_t taken;
 	sf_thread_start *start;
 	void *argument;
-	uint64_t blocked; /* the creator's virtual mask, inherited */
+	struct sf_mask mask; /* the creator's, inherited */
 };
 
 static struct launch launches[LAUNCHES];
@@ -41,7 +41,7 @@ static struct launch *launch_take(sf_thread_start *start, void *argument)
 		if (!__atomic_exchange_n(&launch->taken, 1, __ATOMIC_ACQUIRE)) {
 			launch->start = start;
 			launch->argument = argument;
-			launch->blocked = sf_blocked();
+			launch->mask = sf_mask();
 			return launch;
 		}
 	}
@@ -62,7 +62,7 @@ static void *start_with_altstack(void *argument)
 	void *result;
 
 	launch_free(argument);
-	sf_set_blocked(launch.blocked);
+	sf_inherit_mask(launch.mask);
 	sf_altstack_use(stack);
 	result = launch.start(launch.argument);
 	/* Not a tail call: the array has to live as long as the thread. */
