@@ -1,10 +1,20 @@
 #include "text.h"
 
+/* What every machine we run on moves at once, wherever it lies. */
+typedef uint64_t block __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* In blocks, because a recovered fault copies a signal frame of several
+ * kilobytes: byte by byte that took longer than the kernel's whole delivery. */
 void *memcpy(void *restrict to, const void *restrict from, size_t size)
 {
 	uint8_t *t = to;
 	const uint8_t *f = from;
 
+	for (; size >= sizeof(block); size -= sizeof(block)) {
+		*(block *)t = *(const block *)f;
+		t += sizeof(block);
+		f += sizeof(block);
+	}
 	while (size--)
 		*t++ = *f++;
 	return to;
