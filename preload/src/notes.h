@@ -33,6 +33,9 @@ uint64_t sf_stat_field(int number);
 /* Fills the vendor note but for what the writer decides (flags, counts). */
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id);
 
+/* The same field of the text of a /proc/PID/stat. */
+uint64_t sf_stat_number(const char *stat, int number);
+
 /* Puts all notes; call with a counting output first to learn the size. */
 void sf_notes_put(struct sf_notes *notes, struct sf_output *out);
 
