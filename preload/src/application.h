@@ -26,7 +26,7 @@ SF_API int stillframe_secret_remove_v1(const volatile void *address,
 
 /* All annotations and one request id at their longest. */
 #define SF_TEXT_BYTES                                                          \
-	((SF_ANNOTATIONS_PLACES + 1) *                                         \
+	((SF_ANNOTATIONS_PLACES + 1UL) *                                       \
 	 (STILLFRAME_KEY_BYTES + STILLFRAME_VALUE_BYTES))
 
 /* The request id of the thread and the annotations, as struct sf_note describes
