@@ -161,7 +161,7 @@ static void report(void)
 }
 
 bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
-		     uint32_t flags)
+		     enum sf_involvement involvement, uint32_t flags)
 {
 	int pid = sf_getpid();
 	int tid = sf_gettid();
@@ -170,6 +170,7 @@ bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
 	switch (take_turn(us)) {
 	case TURN_FIRST:
 		begin(pid, tid, si, uc);
+		crash.note.involvement = involvement;
 		crash.note.flags = flags;
 		sf_call_on_stack(stack + STACK_BYTES, report);
 		__atomic_store_n(&owner, us, __ATOMIC_RELEASE);

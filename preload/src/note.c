@@ -6,9 +6,6 @@
 #include "sys.h"
 #include "text.h"
 
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char etext[] __attribute__((visibility("hidden")));
-
 static uint64_t inode(const char *path)
 {
 	struct stat st;
@@ -42,15 +39,6 @@ uint64_t sf_stat_field(int number)
 	return got > 0 ? sf_stat_number(stat, number) : 0;
 }
 
-static uint32_t involvement(const struct ucontext *uc)
-{
-	uint64_t pc = sf_pc(uc);
-
-	return pc >= (uint64_t)__ehdr_start && pc < (uint64_t)etext
-		       ? SF_INVOLVEMENT_INTERPOSER
-		       : SF_INVOLVEMENT_NONE;
-}
-
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 {
 	struct sf_note *n = &crash->note;
@@ -76,7 +64,6 @@ void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 	} else {
 		n->address = (uint64_t)si->si_addr;
 	}
-	n->involvement = involvement(crash->uc);
 	if (crash->pid == 1)
 		n->flags |= SF_FLAG_INIT_PROCESS;
 }

@@ -53,6 +53,23 @@ def test_a_crash_has_its_exit_status_and_its_report(local: Local, way: str) -> N
     assert local.report["attested"]
 
 
+@pytest.mark.parametrize(
+    ("call", "involvement"),
+    [
+        ("string_at(8)", "none"),
+        ("CDLL(None).sigprocmask(0, c_void_p(8), None)", "frame"),
+        # libc stores the thread's id where it may not.
+        ("CDLL(None).pthread_create(c_void_p(8), None, CDLL(None).abort, None)", "interposer"),
+    ],
+)
+def test_the_report_says_what_part_our_library_had(
+    local: Local, call: str, involvement: str
+) -> None:
+    script = f"from ctypes import *; {call}"
+    local.run(*NO_CORE, sys.executable, "-c", script)
+    assert local.report["analysis"]["involvement"] == involvement
+
+
 @pytest.mark.parametrize("way", HARMLESS)
 def test_no_crash_is_no_report(local: Local, way: str) -> None:
     ours = local.run(CRASHER, way)
