@@ -77,6 +77,24 @@ class Snapshot:
         fields: dict[str, Any] = json.loads(dump.stdout)
         return fields
 
+    @cached_property
+    def annotations(self) -> dict[str, bytes]:
+        """What the application said; each key once."""
+        *parts, rest = bytes.fromhex(self.note["text"]).split(b"\0")
+        keys = [key.decode() for key in parts[::2]]
+        assert rest == b""
+        assert len(set(keys)) == len(keys) == len(parts) / 2
+        return dict(zip(keys, parts[1::2], strict=True))
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Bytes of the crashed process, which one segment has to hold."""
+        with self.path.open("rb") as file:
+            for s in ELFFile(file).iter_segments("PT_LOAD"):
+                if s["p_vaddr"] <= address and address + size <= s["p_vaddr"] + s["p_filesz"]:
+                    file.seek(s["p_offset"] + address - s["p_vaddr"])
+                    return file.read(size)
+        raise AssertionError(f"{size} bytes at 0x{address:x} are not in {self.path.name}")
+
     @property
     def flags(self) -> Flag:
         return Flag(self.note["flags"])
