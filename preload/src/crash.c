@@ -13,6 +13,7 @@
 #include "core.h"
 #include "debug.h"
 #include "handover.h"
+#include "headroom.h"
 #include "sys.h"
 #include "threads.h"
 
@@ -142,11 +143,12 @@ static void hold(void)
 
 static void report(void)
 {
-	int error;
+	int error = -ENOMEM;
 
 	raise_limits();
 	crash.note.flags |= unshare_descriptors();
-	error = sf_handover_open(&handover);
+	if (sf_may_snapshot())
+		error = sf_handover_open(&handover);
 	if (!error) {
 		sf_threads_stop();
 		error = snapshot();

@@ -18,21 +18,28 @@ static uint64_t inode(const char *path)
 
 /* The second field, a name in parentheses, may itself contain blanks and
  * parentheses. */
-uint64_t sf_stat_field(int number)
+uint64_t sf_stat_number(const char *stat, int number)
 {
-	char stat[1024];
 	const char *at = stat;
 	const char *after = stat;
 	int field = 2;
+	uint64_t value;
 
-	if (sf_read_file("/proc/self/stat", stat, sizeof(stat)) <= 0)
-		return 0;
 	for (; *at != '\0'; at++)
 		if (*at == ')')
 			after = at;
 	for (; *after != '\0' && field < number; after++)
 		field += *after == ' ';
-	return sf_number(&after, 10);
+	value = sf_number(&after, 10);
+	return *after == ' ' ? value : 0; /* not cut short */
+}
+
+uint64_t sf_stat_field(int number)
+{
+	char stat[512];
+	long got = sf_read_file("/proc/self/stat", stat, sizeof(stat));
+
+	return got > 0 ? sf_stat_number(stat, number) : 0;
 }
 
 static uint32_t involvement(const struct ucontext *uc)
