@@ -61,8 +61,9 @@ def measure(request: pytest.FixtureRequest, note_dump: Path) -> Iterator[Measure
         measured = {at: future.result() for at, future in cells.items() if future.done()}
         if UPDATE:
             _update(measured)
-        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-        reporter.write_line(f"\n{_summary(list(measured.values()))}")
+        capture = request.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(f"\n{_summary(list(measured.values()))}")
 
 
 def _summary(cells: list[Cell]) -> str:
