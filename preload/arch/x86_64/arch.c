@@ -72,6 +72,13 @@ static uint8_t code_byte(uint64_t address)
 	return byte;
 }
 
+bool sf_after_syscall(const struct ucontext *uc)
+{
+	uint64_t pc = sf_pc(uc);
+
+	return code_byte(pc - 2) == 0x0f && code_byte(pc - 1) == 0x05;
+}
+
 void sf_rewind(struct ucontext *uc, const siginfo_t *si)
 {
 	struct sigcontext *sc = &uc->uc_mcontext;

@@ -58,7 +58,11 @@ def measure(request: pytest.FixtureRequest, note_dump: Path) -> Iterator[Measure
                 cells[key(case), libc, init] = future
         yield lambda case, libc, init: cells[key(case), libc, init].result()
         pool.shutdown(cancel_futures=True)
-        measured = {at: future.result() for at, future in cells.items() if future.done()}
+        measured = {
+            at: future.result()
+            for at, future in cells.items()
+            if not future.cancelled() and not future.exception()
+        }
         if UPDATE:
             _update(measured)
         capture = request.config.pluginmanager.get_plugin("capturemanager")
