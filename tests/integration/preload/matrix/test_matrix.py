@@ -58,11 +58,16 @@ def measure(request: pytest.FixtureRequest, note_dump: Path) -> Iterator[Measure
                 cells[key(case), libc, init] = future
         yield lambda case, libc, init: cells[key(case), libc, init].result()
         pool.shutdown(cancel_futures=True)
-        measured = {at: future.result() for at, future in cells.items() if future.done()}
+        measured = {
+            at: future.result()
+            for at, future in cells.items()
+            if not future.cancelled() and not future.exception()
+        }
         if UPDATE:
             _update(measured)
-        reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-        reporter.write_line(f"\n{_summary(list(measured.values()))}")
+        capture = request.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(f"\n{_summary(list(measured.values()))}")
 
 
 def _summary(cells: list[Cell]) -> str:
