@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTEST := pytest -q
 # Two cores: files are spread over workers only where tests share nothing.
 SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* deploy/helm/* 2>/dev/null)
-C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.c' 'examples/*.c')
+C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.c' 'tests/*.cpp' 'examples/*.c')
 CLUSTER_NAME ?= sftest
 
 .PHONY: help

@@ -90,6 +90,16 @@ static bool next_note(struct walk *w)
 	return true;
 }
 
+static bool same(const uint8_t *at, const void *bytes, uint64_t size)
+{
+	const uint8_t *expected = bytes;
+
+	for (uint64_t i = 0; i < size; i++)
+		if (at[i] != expected[i])
+			return false;
+	return true;
+}
+
 static void check_files(const struct walk *note)
 {
 	uint64_t count = long_word(note->desc);
@@ -130,12 +140,9 @@ static void check_prstatus(const struct walk *note, int tid,
 
 static void check_fpregs(const struct walk *note, const struct ucontext *uc)
 {
-	const uint8_t *theirs = (const uint8_t *)sf_fpregs_from(uc);
-
 	CHECK(note->type == NT_PRFPREG);
 	CHECK(note->desc_bytes == sizeof(struct sf_fpregs));
-	for (uint32_t i = 0; i < note->desc_bytes; i++)
-		CHECK(note->desc[i] == theirs[i]);
+	CHECK(same(note->desc, sf_fpregs_from(uc), note->desc_bytes));
 }
 
 static void check_thread(struct walk *w, int tid, const struct ucontext *uc,
@@ -152,19 +159,30 @@ static void check_thread(struct walk *w, int tid, const struct ucontext *uc,
 static void check_plain(struct walk *w, uint32_t type, const void *bytes,
 			uint64_t size)
 {
-	const uint8_t *expected = bytes;
-
 	CHECK(next_note(w) && sf_equal(w->owner, "CORE"));
 	CHECK(w->type == type && w->desc_bytes == size);
-	for (uint64_t i = 0; expected && i < size; i++)
-		CHECK(w->desc[i] == expected[i]);
+	CHECK(!bytes || same(w->desc, bytes, size));
+}
+
+static void check_crash_note(struct walk *w, const struct sf_notes *notes)
+{
+	const struct sf_note *note = &notes->crash->note;
+	uint64_t secret_bytes = note->secrets * sizeof(*notes->secrets);
+
+	CHECK(next_note(w) && sf_equal(w->owner, "STILLFRAME"));
+	CHECK(w->type == SF_NOTE_CRASH);
+	CHECK(w->desc_bytes == sizeof(*note) + secret_bytes + note->text_bytes);
+	CHECK((uint64_t)(w->desc - w->bytes) == notes->crash_note);
+	CHECK(same(w->desc, note, sizeof(*note)));
+	CHECK(same(w->desc + sizeof(*note), notes->secrets, secret_bytes));
+	CHECK(same(w->desc + sizeof(*note) + secret_bytes, notes->text,
+		   note->text_bytes));
 }
 
 static void check(struct walk *w, const struct sf_notes *notes)
 {
 	const struct sf_crash *crash = notes->crash;
 	int sig = crash->si->si_signo;
-	const uint8_t *ours = (const uint8_t *)&crash->note;
 
 	CHECK(next_note(w));
 	check_prstatus(w, crash->tid, crash->uc, sig);
@@ -181,11 +199,7 @@ static void check(struct walk *w, const struct sf_notes *notes)
 		if (sf_threads.entry[i].parked)
 			check_thread(w, sf_threads.entry[i].tid,
 				     sf_threads.entry[i].uc, sig);
-	CHECK(next_note(w) && sf_equal(w->owner, "STILLFRAME"));
-	CHECK(w->type == SF_NOTE_CRASH && w->desc_bytes == sizeof(crash->note));
-	CHECK((uint64_t)(w->desc - w->bytes) == notes->crash_note);
-	for (uint32_t i = 0; i < w->desc_bytes; i++)
-		CHECK(w->desc[i] == ours[i]);
+	check_crash_note(w, notes);
 	CHECK(!next_note(w));
 }
 
@@ -213,6 +227,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	notes.auxv_bytes = take_word(&in) % (SF_AUXV_BYTES + 1);
 	take(&in, notes.auxv, sizeof(notes.auxv));
 	take_threads(&in, count, floating);
+	crash.note.secrets %= STILLFRAME_SECRETS + 1;
+	crash.note.text_bytes %= SF_TEXT_BYTES + 1;
+	take(&in, notes.secrets, crash.note.secrets * sizeof(*notes.secrets));
+	take(&in, notes.text, crash.note.text_bytes % 64);
 	sf_maps_reset();
 	sf_maps_add((const char *)in.at, in.left);
 

@@ -12,6 +12,7 @@
 #include "process.h"
 #include "sys.h"
 #include "text.h"
+#include "threads.h"
 
 /* A fault this near to the stack pointer may be the stack's end. */
 #define NEAR_SP (64UL * 1024)
@@ -42,6 +43,7 @@ static void crash(const siginfo_t *si, struct ucontext *uc)
 {
 	struct sf_inflight *first;
 
+	sf_allow_misaligned();
 	sf_block_all();
 	if (sf_ignored_by_init(si, uc))
 		return;
@@ -147,6 +149,9 @@ void sf_on_signal(int sig, siginfo_t *si, void *context)
 
 	sf_notice_bypass(uc->uc_sigmask);
 	blocked = outer ? outer->blocked : sf_thread_state.blocked;
+	/* Go opens a signal it wants to die by, in its handler, past libc. */
+	if ((blocked & SF_BIT(sig)) && sf_sent_past_libc(si, uc))
+		sf_set_blocked(blocked &= ~SF_BIT(sig));
 	if ((blocked & SF_BIT(sig)) && !forced &&
 	    !(sig == SIGABRT && sf_called_by_abort(uc)))
 		postpone(sig, si, uc, outer);
@@ -195,6 +200,6 @@ void sf_report_inflight(void)
 		return;
 	mask = sf_block_all();
 	if (sf_crash_report(&record->si, &record->uc, 0))
-		sf_crash_survive();
+		sf_threads_resume();
 	sf_set_mask(mask);
 }

@@ -92,9 +92,19 @@ static void set_one(struct sf_config *c, const char *entry)
 		set_number(&c->max_bytes, value);
 }
 
+static char **environment(void)
+{
+	return &environ ? environ : &__environ ? __environ : NULL;
+}
+
+bool sf_config_readable(void)
+{
+	return environment() != NULL;
+}
+
 void sf_config_load(void)
 {
-	char **env = &environ ? environ : &__environ ? __environ : NULL;
+	char **env = environment();
 
 	sf_copy(sf_config.dir, sizeof(sf_config.dir), "/dev/shm/stillframe");
 	sf_config.signals = BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) |

@@ -58,36 +58,31 @@ static enum turn take_turn(uint64_t us)
 	}
 }
 
-/* Limits that could cost the snapshot, and what they were. */
-static struct {
-	int resource;
-	struct rlimit64 before;
-} limits[] = {{RLIMIT_NOFILE, {0, 0}}, {RLIMIT_FSIZE, {0, 0}}};
-
-#define LIMITS (sizeof(limits) / sizeof(*limits))
+/* Limits that could cost the snapshot; what they were is in `limits`. */
+#define LIMITS 2
+static const int limited[LIMITS] = {RLIMIT_NOFILE, RLIMIT_FSIZE};
+static struct rlimit64 limits[LIMITS];
 
 /* As far as an unprivileged process may; it has no use for them any more. */
 static void raise_limits(void)
 {
-	for (size_t i = 0; i < LIMITS; i++) {
+	for (int i = 0; i < LIMITS; i++) {
 		struct rlimit64 raised = {0, 0};
 
-		if (sf_sys4(__NR_prlimit64, 0, limits[i].resource, NULL,
-			    &raised) != 0)
-			continue;
-		limits[i].before = raised;
+		sf_sys4(__NR_prlimit64, 0, limited[i], NULL, &raised);
+		limits[i] = raised;
 		raised.rlim_cur = raised.rlim_max;
-		if (raised.rlim_cur != limits[i].before.rlim_cur)
-			sf_sys4(__NR_prlimit64, 0, limits[i].resource, &raised,
-				NULL);
+		if (raised.rlim_cur != limits[i].rlim_cur)
+			sf_sys4(__NR_prlimit64, 0, limited[i], &raised, NULL);
 	}
 }
 
 static void restore_limits(void)
 {
-	for (size_t i = 0; i < LIMITS; i++)
-		sf_sys4(__NR_prlimit64, 0, limits[i].resource,
-			&limits[i].before, NULL);
+	for (int i = 0; i < LIMITS; i++)
+		if (limits[i].rlim_cur != limits[i].rlim_max)
+			sf_sys4(__NR_prlimit64, 0, limited[i], &limits[i],
+				NULL);
 }
 
 /* Our descriptors go into a table of our own, where no other thread's
@@ -159,6 +154,8 @@ static void report(void)
 	if (!error)
 		hold();
 	sf_debug_report(&crash, handover.name, error);
+	/* Or the kernel would write a core that was forbidden. */
+	restore_limits();
 }
 
 bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
@@ -181,10 +178,4 @@ bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
 	default:
 		return false;
 	}
-}
-
-void sf_crash_survive(void)
-{
-	restore_limits();
-	sf_threads_resume();
 }

@@ -21,7 +21,4 @@ struct sf_crash {
 bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
 		     uint32_t flags);
 
-/* The process goes on for a while: undoes what stopped and changed it. */
-void sf_crash_survive(void);
-
 #endif

@@ -9,10 +9,12 @@
 #define WORDS	    16	/* looked at together: our stack may be small */
 
 static struct sf_symbol abort_;
+static struct sf_code libc;
 
 void sf_death_init(void)
 {
 	abort_ = sf_next("abort");
+	libc = sf_code_of(&abort_);
 }
 
 /* abort() in an init process: its raise() is ignored, then it dies of its own
@@ -31,6 +33,14 @@ bool sf_called_by_abort(const struct ucontext *uc)
 				return true;
 	}
 	return false;
+}
+
+bool sf_sent_past_libc(const siginfo_t *si, const struct ucontext *uc)
+{
+	uint64_t pc = sf_pc(uc);
+
+	return si->si_code == SI_TKILL && si->si_pid == sf_getpid() &&
+	       !(pc >= libc.start && pc < libc.end) && sf_after_syscall(uc);
 }
 
 bool sf_forced(const siginfo_t *si)

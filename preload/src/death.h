@@ -15,6 +15,9 @@ void sf_death_init(void);
 /* True when `uc` was interrupted inside libc's abort(). */
 bool sf_called_by_abort(const struct ucontext *uc);
 
+/* True when the thread sent itself the signal by a system call of its own. */
+bool sf_sent_past_libc(const siginfo_t *si, const struct ucontext *uc);
+
 /* True when an init process would natively ignore this signal: the kernel
  * gives a SIG_DFL signal that somebody sent to no init of a pid namespace. */
 bool sf_ignored_by_init(const siginfo_t *si, const struct ucontext *uc);

@@ -8,7 +8,7 @@
 #include "dispositions.h"
 #include "process.h"
 
-void sf_init(void)
+static void init(void)
 {
 	static bool done;
 
@@ -24,7 +24,16 @@ void sf_init(void)
 	sf_dispositions_install();
 }
 
+void sf_init(void)
+{
+	/* A sanitizer's runtime sets signal actions in .preinit_array, before
+	 * glibc knows the environment: until then nothing is ours, and what was
+	 * set is adopted later. */
+	if (sf_config_readable())
+		init();
+}
+
 __attribute__((constructor)) static void construct(void)
 {
-	sf_init();
+	init();
 }

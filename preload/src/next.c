@@ -10,6 +10,7 @@
 #define DT_GNU_HASH 0x6ffffef5
 #endif
 #define VERSYM_HIDDEN 0x8000
+#define ELF_MAGIC     0x464c457fU /* "\177ELF" */
 
 /* Longest hash chain we follow; linkers make them a few symbols long. */
 #define CHAIN_MAX 4096
@@ -130,12 +131,30 @@ struct sf_symbol sf_next_after(const struct sf_link_map *map,
 			if (symbol)
 				return (struct sf_symbol){
 					map->l_addr + symbol->st_value,
-					symbol->st_size};
+					symbol->st_size, map->l_addr};
 		}
 		after |= map->l_ld == (uint64_t)dynamic;
 		map = (const struct sf_link_map *)map->l_next;
 	}
-	return (struct sf_symbol){0, 0};
+	return (struct sf_symbol){0, 0, 0};
+}
+
+struct sf_code sf_code_of(const struct sf_symbol *symbol)
+{
+	const Elf64_Ehdr *elf = (const Elf64_Ehdr *)symbol->object;
+	const Elf64_Phdr *phdr;
+
+	if (!elf || *(const uint32_t *)elf->e_ident != ELF_MAGIC)
+		return (struct sf_code){0, 0};
+	phdr = (const void *)(symbol->object + elf->e_phoff);
+	for (int i = 0; i < elf->e_phnum; i++, phdr++) {
+		uint64_t start = symbol->object + phdr->p_vaddr;
+
+		if (phdr->p_type == PT_LOAD && (phdr->p_flags & PF_X) &&
+		    symbol->address - start < phdr->p_memsz)
+			return (struct sf_code){start, start + phdr->p_memsz};
+	}
+	return (struct sf_code){0, 0};
 }
 
 struct sf_symbol sf_next(const char *name)

@@ -8,11 +8,19 @@
 struct sf_symbol {
 	uint64_t address; /* 0: not found */
 	uint64_t size;	  /* bytes, 0 when unknown */
+	uint64_t object;  /* where the object that defines it is loaded */
 };
 
 /* Walks the loader's link map, so callable from healthy code only (it reads
  * what the loader wrote); costs no system call. */
 struct sf_symbol sf_next(const char *name);
+
+struct sf_code {
+	uint64_t start, end;
+};
+
+/* The segment of executable code that a symbol is in; empty without one. */
+struct sf_code sf_code_of(const struct sf_symbol *symbol);
 
 /* What the executable's DT_DEBUG and the loader's list look like. */
 struct sf_link_map {

@@ -16,7 +16,7 @@ static uint64_t inode(const char *path)
 	return sf_sys4(__NR_newfstatat, AT_FDCWD, path, &st, 0) ? 0 : st.st_ino;
 }
 
-uint64_t sf_start_ticks(const char *stat)
+uint64_t sf_stat_field(const char *stat, int number)
 {
 	const char *at = stat;
 	const char *after = stat;
@@ -25,17 +25,17 @@ uint64_t sf_start_ticks(const char *stat)
 	for (; *at != '\0'; at++)
 		if (*at == ')')
 			after = at;
-	for (; *after != '\0' && field < 22; after++)
+	for (; *after != '\0' && field < number; after++)
 		field += *after == ' ';
 	return sf_number(&after, 10);
 }
 
-static uint64_t read_start_ticks(void)
+uint64_t sf_own_stat_field(int number)
 {
-	char stat[512];
+	char stat[1024];
 	long got = sf_read_file("/proc/self/stat", stat, sizeof(stat));
 
-	return got > 0 ? sf_start_ticks(stat) : 0;
+	return got > 0 ? sf_stat_field(stat, number) : 0;
 }
 
 static uint32_t involvement(const struct ucontext *uc)
@@ -60,7 +60,7 @@ void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 	n->tid = crash->tid;
 	n->uid = (uint32_t)sf_sys0(__NR_getuid);
 	n->gid = (uint32_t)sf_sys0(__NR_getgid);
-	n->start_ticks = read_start_ticks();
+	n->start_ticks = sf_own_stat_field(22);
 	n->pid_ns = inode("/proc/self/ns/pid");
 	n->mnt_ns = inode("/proc/self/ns/mnt");
 	n->user_ns = inode("/proc/self/ns/user");

@@ -5,9 +5,11 @@
 
 #include <stdbool.h>
 
+#include "application.h"
 #include "crash.h"
 #include "modules.h"
 #include "output.h"
+#include "ranges.h"
 
 struct sf_notes {
 	const struct sf_crash *crash;
@@ -15,14 +17,25 @@ struct sf_notes {
 	size_t auxv_bytes;
 	uint64_t auxv[SF_AUXV_BYTES / sizeof(uint64_t)];
 	uint64_t crash_note; /* offset of struct sf_note, once written */
+	struct sf_note_secret secrets[STILLFRAME_SECRETS];
+	char text[SF_TEXT_BYTES]; /* how much of both: crash->note */
 };
+
+/* The next secret byte at or after `address`, and the end of its range; at
+ * UINT64_MAX when none follows. */
+struct sf_range sf_notes_next_secret(const struct sf_notes *notes,
+				     uint64_t address);
+
+/* A numeric field of the text of a /proc/PID/stat by its number in proc(5), 4
+ * or later; the second, a name in parentheses, may itself contain blanks and
+ * parentheses. */
+uint64_t sf_stat_field(const char *stat, int number);
+
+/* The same of /proc/self/stat; 0 when that cannot be read. */
+uint64_t sf_own_stat_field(int number);
 
 /* Fills the vendor note but for what the writer decides (flags, counts). */
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id);
-
-/* Field 22 of the text of a /proc/PID/stat, in clock ticks; the second field, a
- * name in parentheses, may itself contain blanks and parentheses. */
-uint64_t sf_start_ticks(const char *stat);
 
 /* Puts all notes; call with a counting output first to learn the size. */
 void sf_notes_put(struct sf_notes *notes, struct sf_output *out);

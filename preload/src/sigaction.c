@@ -61,6 +61,12 @@ static int set_watched(next_sigaction *next, int sig,
 	return result;
 }
 
+static bool is_function(sf_signal_function *handler)
+{
+	return (void *)handler != (void *)SIG_DFL &&
+	       (void *)handler != (void *)SIG_IGN;
+}
+
 /* The action of any other signal: its handler often blocks all signals, and a
  * crash in it has to be seen. */
 static int set_unwatched(next_sigaction *next, int sig,
@@ -69,15 +75,20 @@ static int set_unwatched(next_sigaction *next, int sig,
 {
 	struct sf_libc_sigaction open;
 	uint64_t before = sf_opened(sig);
-	uint64_t opened = new ? new->mask.word[0] & sf_to_open() : before;
+	uint64_t opened = before;
 	int result;
 
+	if (new)
+		opened = is_function(new->handler)
+				 ? new->mask.word[0] & sf_to_open()
+				 : 0;
 	if (new &&opened) {
 		open = *new;
 		open.mask.word[0] &= ~opened;
 	}
 	result = next(sig, new &&opened ? &open : new, old);
-	if (result == 0 && old)
+	/* Not when a library behind us (libjsig) answers for another action. */
+	if (result == 0 && old && is_function(old->handler))
 		old->mask.word[0] |= before;
 	if (result == 0 && opened != before && sf_process_is_ours())
 		sf_set_opened(sig, opened);

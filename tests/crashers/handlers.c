@@ -23,8 +23,8 @@
 
 #include "ways.h"
 
-#define RECOVERIES  1000
-#define LIBC_FLAG   0x04000000u /* SA_RESTORER: libc's own business */
+#define RECOVERIES 1000
+#define LIBC_FLAG  0x04000000u /* SA_RESTORER: libc's own business */
 
 extern char **environ;
 
@@ -166,6 +166,20 @@ NOINLINE void recovered_with_large_frame(void)
 		fault();
 	check(1, calls == 1);
 	exit(0);
+}
+
+static void *recover_in_a_thread(void *unused)
+{
+	recover(SA_ONSTACK);
+	return unused;
+}
+
+NOINLINE void recovered_in_thread(void)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, recover_in_a_thread, NULL);
+	pthread_join(thread, NULL);
 }
 
 /* Handlers that do not help: one crash, which began with the fault. */
@@ -446,6 +460,24 @@ NOINLINE void fault_in_masked_handler_with_handler(void)
 	raise(SIGUSR1);
 }
 
+/* An ordinary handler that crashes, on the interrupted stack and on its own. */
+
+NOINLINE void fault_in_signal(void)
+{
+	handle(SIGUSR1, 0, fault_again);
+	raise(SIGUSR1);
+}
+
+NOINLINE void fault_in_signal_on_stack(void)
+{
+	static char stack[65536];
+	stack_t alternate = {.ss_sp = stack, .ss_size = sizeof(stack)};
+
+	sigaltstack(&alternate, NULL);
+	handle(SIGUSR1, SA_ONSTACK, fault_again);
+	raise(SIGUSR1);
+}
+
 /* Masks. */
 
 static void block_everything(void)
@@ -654,6 +686,13 @@ NOINLINE void ignored(void)
 	signal(SIGABRT, SIG_IGN);
 	raise(SIGABRT);
 	exit(3);
+}
+
+/* The kernel forces what is ignored. */
+NOINLINE void fault_while_ignored(void)
+{
+	signal(SIGSEGV, SIG_IGN);
+	fault();
 }
 
 /* A handler for a signal from outside. */

@@ -3,6 +3,7 @@
 #include "ways.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sched.h>
@@ -24,6 +25,12 @@ void start(pthread_t *ret, const pthread_attr_t *attr, void *(*routine)(void *),
 		exit(100);
 	}
 }
+
+#ifdef __GLIBC__
+#define LIBRARY_TO_LOAD "libm.so.6"
+#else
+#define LIBRARY_TO_LOAD "libc.so"
+#endif
 
 static pthread_barrier_t barrier;
 static atomic_int working; /* threads past the barrier */
@@ -199,13 +206,83 @@ static void *end_in_thread(void *unused)
 	pthread_exit(unused);
 }
 
-NOINLINE void threads_that_end(void)
+static void start_and_join(int count)
 {
-	for (int i = 0; i < threads; i++) {
+	for (int i = 0; i < count; i++) {
 		pthread_t thread;
 
 		start(&thread, NULL, end_in_thread, NULL);
 		pthread_join(thread, NULL);
 	}
-	exit(0);
+}
+
+static long mapped_pages(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "r");
+	long pages;
+
+	if (!statm || fscanf(statm, "%ld", &pages) != 1)
+		exit(100);
+	fclose(statm);
+	return pages;
+}
+
+/* They leave nothing behind: not one page for two of them. */
+NOINLINE void threads_that_end(void)
+{
+	long before;
+
+	start_and_join(8); /* stacks that libc keeps for the next thread */
+	before = mapped_pages();
+	start_and_join(threads);
+	exit(mapped_pages() - before > threads / 2 ? 1 : 0);
+}
+
+static void clean_up(void *unused)
+{
+	(void)unused;
+	null_read();
+}
+
+static void *wait_for_cancel(void *unused)
+{
+	pthread_cleanup_push(clean_up, unused);
+	pthread_barrier_wait(&barrier);
+	wait_here();
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+NOINLINE void crash_in_cancel(void)
+{
+	pthread_t thread;
+
+	pthread_barrier_init(&barrier, NULL, 2);
+	start(&thread, NULL, wait_for_cancel, NULL);
+	pthread_barrier_wait(&barrier);
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
+}
+
+static void *load_in_thread(void *unused)
+{
+	(void)unused;
+	pthread_barrier_wait(&barrier);
+	for (;;) {
+		void *library = dlopen(LIBRARY_TO_LOAD, RTLD_NOW);
+
+		if (!library)
+			exit(100);
+		working = threads;
+		dlclose(library);
+	}
+	return NULL;
+}
+
+/* The loader's lists change and its lock is held. */
+NOINLINE void with_loading(void)
+{
+	start_all(load_in_thread);
+	until_all_work();
+	null_read();
 }

@@ -78,11 +78,11 @@ def test_operator_away_means_exactly_one_report_later_though_the_pod_is_gone(
     kube.wait(namespace, "pod/gone", "condition=Ready")
     node = kube.get("pod", "-n", namespace, "gone")["spec"]["nodeName"]
     spooled = ("sh", "-c", "ls /var/lib/stillframe/spool | wc -l")
-    before = int(nodes.exec(node, *spooled))
+    until(lambda: int(nodes.exec(node, *spooled)) == 0, "the spool to be empty")
     with _no_operator(kube):
         kube.kubectl("exec", "-n", namespace, "gone", "--", "touch", GO_FILE)
         _wait_terminated(kube, namespace, "gone")
-        until(lambda: int(nodes.exec(node, *spooled)) > before, "the report to be spooled")
+        until(lambda: int(nodes.exec(node, *spooled)) > 0, "the report to be spooled")
         kube.kubectl("delete", "pod", "-n", namespace, "gone")
     (report,) = reports(1, seconds=90)
     verified = {c["type"]: c for c in report["status"]["conditions"]}["Verified"]

@@ -28,7 +28,7 @@ def test_columns_are_those_of_the_design(kube: Kube, namespace: str, reports: Re
     assert header.split() == [
         "NAME", "WORKLOAD", "CONTAINER", "SIGNAL", "CAUSE", "TOP-FRAME", "COUNT", "LAST", "AGE"
     ]  # fmt: skip
-    assert re.search(r"app +SIGSEGV +null pointer.* \S+ \(crasher\.c:\d+\) +1 ", row)
+    assert re.search(r"app +SIGSEGV +null pointer.* \S+ \(faults\.c:\d+\) +1 ", row)
     wide = kube.kubectl("get", "crashreports", "-n", namespace, "-o", "wide").splitlines()[0]
     assert wide.split()[-4:] == ["IMAGE", "NODE", "POD", "FINGERPRINT"]
 

@@ -52,12 +52,31 @@ const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc)
 	return (const struct sf_fpregs *)uc->uc_mcontext.fpstate;
 }
 
+void sf_allow_misaligned(void)
+{
+	__asm__ volatile("lea -128(%%rsp), %%rsp\n\t" /* the red zone */
+			 "pushfq\n\t"
+			 "andq $~0x40000, (%%rsp)\n\t"
+			 "popfq\n\t"
+			 "lea 128(%%rsp), %%rsp"
+			 :
+			 :
+			 : "memory", "cc");
+}
+
 static uint8_t code_byte(uint64_t address)
 {
 	uint8_t byte = 0;
 
 	sf_peek(address, &byte, 1);
 	return byte;
+}
+
+bool sf_after_syscall(const struct ucontext *uc)
+{
+	uint64_t pc = sf_pc(uc);
+
+	return code_byte(pc - 2) == 0x0f && code_byte(pc - 1) == 0x05;
 }
 
 void sf_rewind(struct ucontext *uc, const siginfo_t *si)

@@ -57,6 +57,13 @@ const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc);
  */
 void sf_rewind(struct ucontext *uc, const siginfo_t *si);
 
+/* True just behind the instruction of a system call. */
+bool sf_after_syscall(const struct ucontext *uc);
+/* Ends the alignment checks that a thread may have switched on (EFLAGS.AC): the
+ * kernel leaves them on in a handler, whose first unaligned access would fault.
+ * Returning from the handler brings them back. */
+void sf_allow_misaligned(void);
+
 /* Signal return trampoline, with CFI for unwinders outside the process. */
 void sf_restore(void);
 
