@@ -76,7 +76,10 @@ def test_ten_crashes_are_one_report_and_another_kind_a_second(
     assert sorted(r["spec"]["signal"] for r in reports(11)) == ["SIGABRT", "SIGSEGV"]
 
 
-@pytest.mark.parametrize("death", ["null_read", "abort_call", "int3", "kill_self"])
+@pytest.mark.parametrize(
+    "death",
+    ["null_read", "abort_call", "int3", "kill_self", "recovered", "handled", "handler_aborts"],
+)
 def test_exit_code_is_the_same_with_and_without_capture(
     kube: Kube, namespace: str, death: str
 ) -> None:
