@@ -25,7 +25,7 @@ static struct sigaction action(sf_handler *handler)
 		.sa_handler = (__sighandler_t)(void *)handler,
 		.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_RESTORER,
 		.sa_restorer = sf_restore,
-		.sa_mask = ALL_SIGNALS,
+		.sa_mask = sf_sigset(ALL_SIGNALS),
 	};
 }
 
@@ -105,7 +105,7 @@ void sf_die_by(const siginfo_t *si, struct ucontext *uc)
 	set_action(sig, &fallback, NULL);
 	/* Everything else stays blocked, or a SIGTERM that came meanwhile would
 	 * be delivered first and change the exit status. */
-	uc->uc_sigmask = ALL_SIGNALS & ~(1UL << (sig - 1));
+	uc->uc_sigmask = sf_sigset(ALL_SIGNALS & ~(1UL << (sig - 1)));
 	/* Queued even for a fault that would happen again: memory may have been
 	 * mapped since, and a process must not survive its crash.  Self-sent,
 	 * so the kernel keeps the original si_code and si_addr. */

@@ -48,6 +48,13 @@ const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc)
 	return (const struct sf_fpregs *)uc->uc_mcontext.fpstate;
 }
 
+/* None: the TLS base is among the registers. */
+void sf_arch_notes_put(struct sf_output *out, uint64_t tls_base)
+{
+	(void)out;
+	(void)tls_base;
+}
+
 static uint8_t code_byte(uint64_t address)
 {
 	uint8_t byte = 0;

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct sf_output;
+
 #define SF_ELF_MACHINE EM_X86_64
 
 /* Bytes below sp that a leaf function may use without moving sp. */
@@ -39,6 +41,17 @@ static inline uint64_t sf_pc(const struct ucontext *uc)
 	return uc->uc_mcontext.rip;
 }
 
+/* Bit n - 1 for signal n. */
+static inline sigset_t sf_sigset(uint64_t bits)
+{
+	return bits;
+}
+
+static inline uint64_t sf_sigbits(const sigset_t *set)
+{
+	return *set;
+}
+
 /* The calling thread's TLS base: what identifies it to its libc. */
 uint64_t sf_tls_base(void);
 
@@ -46,8 +59,12 @@ uint64_t sf_tls_base(void);
 void sf_regs_from(struct sf_regs *ret, const struct ucontext *uc,
 		  uint64_t tls_base);
 
-/* NULL when the frame carries no floating point state. */
+/* NULL when the frame carries no floating point state; valid until the next
+ * call. */
 const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc);
+
+/* The notes of a thread that this architecture alone has. */
+void sf_arch_notes_put(struct sf_output *out, uint64_t tls_base);
 
 /* Moves the context back so that returning to it raises `si` once more.
  * Needed by an init process for signals whose pc is already past the cause:
