@@ -30,6 +30,14 @@
 
 #define NOINLINE __attribute__((noinline, noclone))
 
+#ifdef __aarch64__
+#define UNDEFINED  "udf #0"
+#define BREAKPOINT "brk #0"
+#else
+#define UNDEFINED  "ud2"
+#define BREAKPOINT "int3"
+#endif
+
 static int threads = 4;
 static volatile int sink;
 static volatile uintptr_t zero; /* unknown to the optimizer */
@@ -85,7 +93,7 @@ static NOINLINE void bus(void)
 
 static NOINLINE void ill(void)
 {
-	__asm__ volatile("ud2");
+	__asm__ volatile(UNDEFINED);
 }
 
 static NOINLINE void div0(void)
@@ -95,7 +103,7 @@ static NOINLINE void div0(void)
 
 static NOINLINE void int3(void)
 {
-	__asm__ volatile("int3");
+	__asm__ volatile(BREAKPOINT);
 	sink = 1;
 }
 
