@@ -32,7 +32,7 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@touch $@
 
 build: packages venv ## The preload library, the crashers and the examples
-	@$(MAKE) --no-print-directory -s -C preload
+	@$(MAKE) --no-print-directory -s -C preload ARCH=x86_64
 	@$(MAKE) --no-print-directory -s -C preload ARCH=aarch64
 	@$(MAKE) --no-print-directory -s -C tests/crashers
 	@$(MAKE) --no-print-directory -s -C examples
@@ -63,7 +63,7 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	ruff check .
 	lint-imports
 	clang-format --dry-run -Werror $(C_FILES)
-	$(MAKE) --no-print-directory -s -C preload tidy
+	$(MAKE) --no-print-directory -s -C preload tidy ARCH=x86_64
 	$(MAKE) --no-print-directory -s -C preload tidy ARCH=aarch64
 	shellcheck $(SHELL_SCRIPTS)
 	crds/generate --check

@@ -29,9 +29,13 @@ def images() -> int:
     """Runs `tests/cluster/images`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="images", description="The project's container images.")
     parser.add_argument("verb", choices=("context", "build"))
-    make = {"context": imaging.python_context, "build": imaging.project_images}
+    make = {
+        "context": [imaging.python_context],
+        "build": [imaging.project_images, imaging.foreign_images],
+    }
     try:
-        make[parser.parse_args().verb]()
+        for step in make[parser.parse_args().verb]:
+            step()
     except ClusterError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1

@@ -110,7 +110,7 @@ def make(directory: Path, *variables: str) -> None:
 
 @pytest.fixture(scope="session")
 def note_dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    make(ROOT / "preload")
+    make(ROOT / "preload", "ARCH=x86_64")
     make(ROOT / "preload", "ARCH=aarch64")
     make(ROOT / "tests/crashers")
     program = tmp_path_factory.mktemp("note") / "note_dump"
