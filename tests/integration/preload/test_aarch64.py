@@ -300,9 +300,8 @@ def test_moved_signal_frame_gives_everything_back(
         assert name is None or pc in symbol_range(frame, name)
 
 
-def test_debuggers_unwind_through_a_moved_signal_frame(
-    frame: Path, tmp_path: Path, note_dump: Path
-) -> None:
+@pytest.fixture
+def crash_on_moved_frame(frame: Path, tmp_path: Path, note_dump: Path) -> Snapshot:
     """The handler crashes on it.  gdb 13 does not come back from qemu's record of SVE registers,
     hence the processor."""
     stage = EmulatedStage(tmp_path, note_dump, cpu="cortex-a72")
@@ -316,12 +315,26 @@ def test_debuggers_unwind_through_a_moved_signal_frame(
         timeout=30,
     )
     (core,) = tmp_path.glob("*.core")
-    snapshot = Snapshot(core, note_dump, frame)
+    return Snapshot(core, note_dump, frame)
+
+
+def test_debuggers_unwind_through_a_moved_signal_frame(crash_on_moved_frame: Snapshot) -> None:
+    frame, core = crash_on_moved_frame.executable, crash_on_moved_frame.path
     expected = ["handler", "sf_frame_handle", "interrupted", "main"]
 
     for frames in (drgn_frames, eu_stack_frames):
         assert [name for name in frames(frame, core) if name in expected] == expected
-    assert gdb_functions(snapshot) == expected
+    assert gdb_functions(crash_on_moved_frame) == expected
+
+
+def test_vector_registers_are_in_the_order_of_the_note(crash_on_moved_frame: Snapshot) -> None:
+    """Callee-saved ones, as they were set where the first fault was; see frame_aarch64.c."""
+    vectors = description_of(crash_on_moved_frame.path, "NT_FPREGSET")
+    set_before = bytes((at * 37 + 11) % 256 for at in range(32 * 16))
+
+    for register in range(8, 16):
+        low = slice(register * 16, register * 16 + 8)  # the callee saves no more of it
+        assert vectors[low] == set_before[low]
 
 
 # --- what cannot be tried -----------------------------------------------------------------
