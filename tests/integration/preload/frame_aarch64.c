@@ -95,6 +95,8 @@ handler(int sig, siginfo_t *si, void *context)
 	if (crash)
 		*(volatile int *)NULL = 1;
 	wreck();
+	/* Where the frame was, the next signal may put its own. */
+	memset(alternate, 0x55, sizeof(alternate));
 	uc->uc_mcontext.pc += 4;
 }
 
