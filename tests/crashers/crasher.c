@@ -406,6 +406,21 @@ static NOINLINE void threads_that_end(void)
 	exit(0);
 }
 
+/* Not a byte behind the attributes can be read. */
+static NOINLINE void attributes_at_the_end(void)
+{
+	char *pages = mmap(NULL, 1 << 17, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t *attr = (pthread_attr_t *)(pages + (1 << 16)) - 1;
+	pthread_t thread;
+
+	mprotect(pages + (1 << 16), 1 << 16, PROT_NONE);
+	pthread_attr_init(attr);
+	start(&thread, attr, end_in_thread, NULL);
+	pthread_join(thread, NULL);
+	exit(0);
+}
+
 /* What is no crash, or not ours. */
 
 static void own_handler(int sig)
@@ -597,6 +612,7 @@ static NOINLINE void exit_normal(void)
 	X(all_crash)                                                           \
 	X(exit_during_hold)                                                    \
 	X(threads_that_end)                                                    \
+	X(attributes_at_the_end)                                               \
 	X(handled)                                                             \
 	X(ignored)                                                             \
 	X(fault_leaving_on_int)                                                \

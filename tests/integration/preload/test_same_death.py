@@ -59,6 +59,7 @@ NO_REPORT = (
     "ignored",
     "exit_normal",
     "threads_that_end",
+    "attributes_at_the_end",
 )
 
 
