@@ -30,14 +30,6 @@
 
 #define NOINLINE __attribute__((noinline, noclone))
 
-#ifdef __aarch64__
-#define UNDEFINED  "udf #0"
-#define BREAKPOINT "brk #0"
-#else
-#define UNDEFINED  "ud2"
-#define BREAKPOINT "int3"
-#endif
-
 static int threads = 4;
 static volatile int sink;
 static volatile uintptr_t zero; /* unknown to the optimizer */
@@ -90,6 +82,14 @@ static NOINLINE void bus(void)
 
 	sink = page[100];
 }
+
+#ifdef __aarch64__
+#define UNDEFINED  "udf #0"
+#define BREAKPOINT "brk #0"
+#else
+#define UNDEFINED  "ud2"
+#define BREAKPOINT "int3"
+#endif
 
 static NOINLINE void ill(void)
 {
