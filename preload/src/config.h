@@ -22,6 +22,9 @@ struct sf_config {
 
 extern struct sf_config sf_config;
 
+/* False while libc does not know the environment yet; for good without libc. */
+bool sf_config_readable(void);
+
 /* Fills sf_config.  Idempotent and callable before any constructor ran. */
 void sf_config_load(void);
 

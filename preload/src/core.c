@@ -7,6 +7,7 @@
 #include "maps.h"
 #include "modules.h"
 #include "notes.h"
+#include "places.h"
 #include "ranges.h"
 #include "stacks.h"
 #include "sys.h"
@@ -172,8 +173,33 @@ static void put_program_headers(struct sf_output *out, uint64_t notes_at,
 	}
 }
 
+/* As sf_write_memory, but secret bytes stay what they are in a new file: a hole
+ * that reads as zeros. */
+static int64_t write_public(const struct sf_notes *notes, int fd,
+			    uint64_t offset, uint64_t address, uint64_t size)
+{
+	uint64_t end = address + size;
+	uint64_t at = address;
+
+	while (at < end) {
+		struct sf_range secret = sf_notes_next_secret(notes, at);
+		uint64_t stop = secret.start < end ? secret.start : end;
+		int64_t written = sf_write_memory(fd, offset + (at - address),
+						  at, stop - at);
+
+		if (written < 0)
+			return written;
+		at += (uint64_t)written;
+		if (at < stop)
+			break;
+		if (at == secret.start)
+			at = secret.end < end ? secret.end : end;
+	}
+	return (int64_t)(at - address);
+}
+
 /* Copies the pages; one that cannot be read ends its segment early. */
-static int write_memory(int fd, uint64_t data_at)
+static int write_memory(const struct sf_notes *notes, int fd, uint64_t data_at)
 {
 	struct piece_iterator it = {0};
 	struct piece piece;
@@ -186,7 +212,7 @@ static int write_memory(int fd, uint64_t data_at)
 		phdr += sizeof(Elf64_Phdr);
 		if (!piece.saved)
 			continue;
-		written = sf_write_memory(fd, data_at, piece.start, bytes);
+		written = write_public(notes, fd, data_at, piece.start, bytes);
 		if (written < 0)
 			return (int)written;
 		if ((uint64_t)written < bytes)
@@ -243,7 +269,18 @@ static int write_level(int fd, struct sf_crash *crash, struct sf_notes *notes,
 	sf_output_align(&out, SF_PAGE);
 	sf_output_flush(&out);
 	crash->note_offset = notes->crash_note;
-	return out.error ? out.error : write_memory(fd, data_at);
+	return out.error ? out.error : write_memory(notes, fd, data_at);
+}
+
+/* Takes what the application told us; less text where there is little room. */
+static void read_application(struct sf_crash *crash, struct sf_notes *notes,
+			     enum level level)
+{
+	size_t most = level == LEVEL_REGISTERS ? SF_PAGE : SF_TEXT_BYTES;
+
+	crash->note.text_bytes = (uint32_t)sf_annotations_text(
+		&notes->text, most, crash->tls_base);
+	crash->note.secrets = sf_secrets_read(&notes->secrets);
 }
 
 int sf_core_write(int fd, struct sf_crash *crash, const uint8_t *id)
@@ -252,12 +289,14 @@ int sf_core_write(int fd, struct sf_crash *crash, const uint8_t *id)
 	uint64_t limit = sf_headroom(fd);
 	int error = -ENOSPC;
 
+	sf_places_freeze(crash->pid);
 	sf_note_fill(crash, id);
 	sf_maps_read();
 	notes.crash = crash;
 	notes.auxv_bytes = sf_auxv_read(notes.auxv);
 	for (int level = LEVEL_ALL; level < LEVELS && error; level++) {
 		notes.other_threads = level == LEVEL_ALL;
+		read_application(crash, &notes, level);
 		error = write_level(fd, crash, &notes, level, limit);
 		if (error)
 			sf_sys2(__NR_ftruncate, fd, 0);

@@ -1,8 +1,8 @@
 /* The pipeline of a crash: stop the world, snapshot, hold, die.
  *
- * Everything here runs in a signal handler with all signals blocked, on a
- * stack that may be small: what is large is static, and belongs to the one
- * thread that crashed first.
+ * Everything here runs with all signals blocked, mostly in a signal handler.
+ * What is large is static, the stack included, and belongs to the one thread
+ * that crashed first.
  */
 #include "crash.h"
 
@@ -12,8 +12,8 @@
 #include "config.h"
 #include "core.h"
 #include "debug.h"
-#include "dispositions.h"
 #include "handover.h"
+#include "headroom.h"
 #include "sys.h"
 #include "threads.h"
 
@@ -34,6 +34,12 @@ static uint64_t owner;
 static struct sf_crash crash;
 static struct sf_handover handover;
 
+/* The pipeline's own stack: what an application's handler has left of its
+ * alternate stack, from which it calls abort(), may be a few KiB and end
+ * without a guard page (Ruby, Rust). */
+#define STACK_BYTES (64UL * 1024)
+static char stack[STACK_BYTES] __attribute__((aligned(16)));
+
 static enum turn take_turn(uint64_t us)
 {
 	uint64_t them = __atomic_load_n(&owner, __ATOMIC_ACQUIRE);
@@ -53,16 +59,31 @@ static enum turn take_turn(uint64_t us)
 	}
 }
 
-/* As far as an unprivileged process may; it has no use for them any more. */
-static void raise_limit(int resource)
-{
-	struct rlimit64 limit;
+/* Limits that could cost the snapshot; what they were is in `limits`. */
+#define LIMITS 2
+static const int limited[LIMITS] = {RLIMIT_NOFILE, RLIMIT_FSIZE};
+static struct rlimit64 limits[LIMITS];
 
-	if (sf_sys4(__NR_prlimit64, 0, resource, NULL, &limit) == 0 &&
-	    limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		sf_sys4(__NR_prlimit64, 0, resource, &limit, NULL);
+/* As far as an unprivileged process may; it has no use for them any more. */
+static void raise_limits(void)
+{
+	for (int i = 0; i < LIMITS; i++) {
+		struct rlimit64 raised = {0, 0};
+
+		sf_sys4(__NR_prlimit64, 0, limited[i], NULL, &raised);
+		limits[i] = raised;
+		raised.rlim_cur = raised.rlim_max;
+		if (raised.rlim_cur != limits[i].rlim_cur)
+			sf_sys4(__NR_prlimit64, 0, limited[i], &raised, NULL);
 	}
+}
+
+static void restore_limits(void)
+{
+	for (int i = 0; i < LIMITS; i++)
+		if (limits[i].rlim_cur != limits[i].rlim_max)
+			sf_sys4(__NR_prlimit64, 0, limited[i], &limits[i],
+				NULL);
 }
 
 /* Our descriptors go into a table of our own, where no other thread's
@@ -76,7 +97,8 @@ static uint32_t unshare_descriptors(void)
 }
 
 /* Notes what only this moment knows. */
-static void begin(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
+static void begin(int pid, int tid, const siginfo_t *si,
+		  const struct ucontext *uc)
 {
 	crash = (struct sf_crash){
 		.si = si,
@@ -119,15 +141,14 @@ static void hold(void)
 	update_note();
 }
 
-static void report(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
+static void report(void)
 {
-	int error;
+	int error = -ENOMEM;
 
-	begin(pid, tid, si, uc);
-	raise_limit(RLIMIT_NOFILE);
-	raise_limit(RLIMIT_FSIZE);
-	crash.note.flags = unshare_descriptors();
-	error = sf_handover_open(&handover);
+	raise_limits();
+	crash.note.flags |= unshare_descriptors();
+	if (sf_may_snapshot())
+		error = sf_handover_open(&handover);
 	if (!error) {
 		sf_threads_stop();
 		error = snapshot();
@@ -135,28 +156,28 @@ static void report(int pid, int tid, const siginfo_t *si, struct ucontext *uc)
 	if (!error)
 		hold();
 	sf_debug_report(&crash, handover.name, error);
+	/* Or the kernel would write a core that was forbidden. */
+	restore_limits();
 }
 
-void sf_on_crash(int sig, siginfo_t *si, void *context)
+bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
+		     uint32_t flags)
 {
-	struct ucontext *uc = context;
 	int pid = sf_getpid();
 	int tid = sf_gettid();
 	uint64_t us = (uint64_t)pid << 32 | (uint32_t)tid;
 
-	(void)sig;
-	if (sf_ignored_by_init(si, uc))
-		return;
 	switch (take_turn(us)) {
 	case TURN_FIRST:
-		report(pid, tid, si, uc);
+		begin(pid, tid, si, uc);
+		crash.note.flags = flags;
+		sf_call_on_stack(stack + STACK_BYTES, report);
 		__atomic_store_n(&owner, us, __ATOMIC_RELEASE);
-		break;
+		return true;
 	case TURN_LATE:
 		sf_threads_park(uc);
-		break;
-	case TURN_OVER:
-		break;
+		return false;
+	default:
+		return false;
 	}
-	sf_die_by(si, uc);
 }

@@ -7,7 +7,7 @@
 
 struct sf_crash {
 	const siginfo_t *si;
-	struct ucontext *uc;
+	const struct ucontext *uc;
 	int pid;
 	int tid;
 	uint64_t tls_base;
@@ -15,7 +15,10 @@ struct sf_crash {
 	uint64_t note_offset; /* of `note` in the snapshot file */
 };
 
-/* The handler of every watched signal. */
-void sf_on_crash(int sig, siginfo_t *si, void *context);
+/* Reports the crash that began with `si` at `uc`, once for each process, and
+ * holds; call with all signals blocked.  True when this call did it: the other
+ * threads are stopped then. */
+bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
+		     uint32_t flags);
 
 #endif

@@ -1,17 +1,28 @@
 #include "dispositions.h"
 
+#include "chain.h"
 #include "config.h"
-#include "next.h"
+#include "masks.h"
 #include "sys.h"
+#include "text.h"
 
-#define SIGNALS_MAX  64
 #define ALL_SIGNALS  (~0UL)
 #define SIGSET_BYTES sizeof(sigset_t)
-#define ABORT_WORDS  128 /* of stack between raise and its caller abort() */
 
 #ifndef SA_RESTORER
 #define SA_RESTORER 0x04000000
 #endif
+
+/* Flags of the application that the kernel has to see.  Its handler runs with
+ * its own mask, but for the watched signals: they stay open, or a fault in the
+ * handler would kill unseen. */
+#define PASSED_ON (SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT)
+
+static struct sigaction actions[SF_WATCHED_END];
+
+#define SIGNALS_END 65
+
+static uint64_t opened[SIGNALS_END];
 
 static long set_action(int sig, const struct sigaction *new,
 		       struct sigaction *old)
@@ -19,99 +30,149 @@ static long set_action(int sig, const struct sigaction *new,
 	return sf_sys4(__NR_rt_sigaction, sig, new, old, SIGSET_BYTES);
 }
 
-static struct sigaction action(sf_handler *handler)
+static struct sigaction action(sf_handler *handler, uint64_t flags,
+			       uint64_t mask)
 {
 	return (struct sigaction){
 		.sa_handler = (__sighandler_t)(void *)handler,
-		.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_RESTORER,
+		.sa_flags = flags | SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
 		.sa_restorer = sf_restore,
-		.sa_mask = sf_sigset(ALL_SIGNALS),
+		.sa_mask = sf_sigset(mask),
 	};
 }
 
-void sf_handle(int sig, sf_handler *handler)
+void sf_handle(int sig, sf_handler *handler, struct sigaction *old_ret)
 {
-	struct sigaction ours = action(handler);
+	struct sigaction ours = action(handler, SA_RESTART, ALL_SIGNALS);
 
-	set_action(sig, &ours, NULL);
+	set_action(sig, &ours, old_ret);
 }
 
-void sf_dispositions_install(sf_handler *handler)
+void sf_restore_action(int sig, const struct sigaction *old)
 {
-	struct sigaction ours = action(handler);
-
-	for (int sig = 1; sig <= SIGNALS_MAX; sig++) {
-		struct sigaction old;
-
-		if (!(sf_config.signals & (1ULL << (sig - 1))))
-			continue;
-		/* Set first, then put back what was not the default: one call
-		 * instead of two for nearly every process. */
-		if (set_action(sig, &ours, &old) == 0 &&
-		    old.sa_handler != SIG_DFL)
-			set_action(sig, &old, NULL);
-	}
+	set_action(sig, old, NULL);
 }
 
-/* abort() in an init process: its raise() is ignored, then it dies of its own
- * invalid instruction.  musl blocks every signal before that, so this raise is
- * our only sight of it. */
-static bool called_by_abort(const struct ucontext *uc)
+static bool is_ours(const struct sigaction *action)
 {
-	struct sf_symbol abort_ = sf_next("abort");
-	uint64_t words[ABORT_WORDS];
-
-	if (abort_.address == 0 || sf_peek(sf_sp(uc), words, sizeof(words)))
-		return false;
-	for (int i = 0; i < ABORT_WORDS; i++)
-		if (words[i] - abort_.address < abort_.size)
-			return true;
-	return false;
+	return (void *)action->sa_handler == (void *)sf_on_signal;
 }
 
-/* True when the kernel forced the signal on the thread for what it did; else
- * somebody sent it, be it the kernel (a terminal, a resource limit). */
-static bool forced(const siginfo_t *si)
+/* What the kernel has to do for the application's action `theirs`. */
+static struct sigaction physical(const struct sigaction *theirs)
 {
-	switch (si->si_signo) {
-	case SIGBUS:
-		return si->si_code > 0 && si->si_code != BUS_MCEERR_AO;
-	case SIGSEGV:
-	case SIGILL:
-	case SIGFPE:
-	case SIGTRAP:
-	case SIGSYS:
-		return si->si_code > 0;
-	default:
-		return false;
-	}
+	if (theirs->sa_handler == SIG_IGN)
+		return *theirs;
+	if (theirs->sa_handler == SIG_DFL)
+		return action(sf_on_signal, SA_RESTART, ALL_SIGNALS);
+	return action(sf_on_signal, (theirs->sa_flags & PASSED_ON) | SA_NODEFER,
+		      *sf_sigbits(&theirs->sa_mask) & ~sf_kept_open());
 }
 
-bool sf_ignored_by_init(const siginfo_t *si, const struct ucontext *uc)
-{
-	if (forced(si) || sf_getpid() != 1)
-		return false;
-	return !(si->si_signo == SIGABRT && si->si_pid == 1 &&
-		 called_by_abort(uc));
-}
-
-void sf_die_by(const siginfo_t *si, struct ucontext *uc)
+void sf_dispositions_install(void)
 {
 	static const struct sigaction fallback = {.sa_handler = SIG_DFL};
-	int sig = si->si_signo;
-	int pid = sf_getpid();
-	long error;
+	struct sigaction ours = physical(&fallback);
 
-	set_action(sig, &fallback, NULL);
-	/* Everything else stays blocked, or a SIGTERM that came meanwhile would
-	 * be delivered first and change the exit status. */
-	uc->uc_sigmask = sf_sigset(ALL_SIGNALS & ~(1UL << (sig - 1)));
-	/* Queued even for a fault that would happen again: memory may have been
-	 * mapped since, and a process must not survive its crash.  Self-sent,
-	 * so the kernel keeps the original si_code and si_addr. */
-	error = sf_sys4(__NR_rt_tgsigqueueinfo, pid, sf_gettid(), sig, si);
-	/* The kernel drops that signal for init, and a filter may refuse it:
-	 * then the process has to fault again. */
-	if (pid == 1 || error)
-		sf_rewind(uc, si);
+	for (int sig = 1; sig < SF_WATCHED_END; sig++) {
+		struct sigaction old;
+
+		if (!sf_watched(sig))
+			continue;
+		/* Set first, then look: one call instead of two for nearly
+		 * every process. */
+		if (set_action(sig, &ours, &old) == 0 &&
+		    old.sa_handler != SIG_DFL) {
+			set_action(sig, &old, NULL);
+			sf_adopt(sig);
+		}
+	}
+}
+
+bool sf_watched(int sig)
+{
+	return sig > 0 && sig < SF_WATCHED_END && !sf_config.disabled &&
+	       (sf_config.signals & SF_BIT(sig));
+}
+
+struct sigaction sf_action(int sig)
+{
+	return actions[sig];
+}
+
+void sf_action_reset(int sig)
+{
+	actions[sig].sa_handler = SIG_DFL;
+}
+
+void sf_expose(int sig)
+{
+	struct sigaction now;
+
+	if (set_action(sig, NULL, &now) == 0 && is_ours(&now))
+		set_action(sig, &actions[sig], NULL);
+}
+
+/* A watched signal has a handler now: other handlers that asked to block it
+ * have to, from now on. */
+static void close_masks(int sig)
+{
+	for (int other = 1; other < SIGNALS_END; other++) {
+		struct sigaction now = {0};
+
+		if (!(opened[other] & SF_BIT(sig)) ||
+		    set_action(other, NULL, &now) != 0)
+			continue;
+		*sf_sigbits(&now.sa_mask) |= SF_BIT(sig);
+		set_action(other, &now, NULL);
+		opened[other] &= ~SF_BIT(sig);
+	}
+}
+
+void sf_adopt(int sig)
+{
+	struct sigaction now;
+	struct sigaction ours;
+
+	if (set_action(sig, NULL, &now) != 0 || is_ours(&now))
+		return;
+	/* The handler last: a signal that comes now calls the old one. */
+	actions[sig].sa_flags = now.sa_flags;
+	actions[sig].sa_mask = now.sa_mask;
+	actions[sig].sa_restorer = now.sa_restorer;
+	__atomic_store_n(&actions[sig].sa_handler, now.sa_handler,
+			 __ATOMIC_RELEASE);
+	ours = physical(&now);
+	set_action(sig, &ours, NULL);
+	if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN)
+		close_masks(sig);
+}
+
+uint64_t sf_to_open(void)
+{
+	uint64_t signals = 0;
+
+	for (int sig = 1; sig < SF_WATCHED_END; sig++)
+		if (sf_watched(sig) && actions[sig].sa_handler == SIG_DFL)
+			signals |= SF_BIT(sig);
+	return signals;
+}
+
+uint64_t sf_opened(int sig)
+{
+	return sig > 0 && sig < SIGNALS_END ? opened[sig] : 0;
+}
+
+void sf_set_opened(int sig, uint64_t signals)
+{
+	if (sig > 0 && sig < SIGNALS_END)
+		opened[sig] = signals;
+}
+
+void sf_dispositions_withdraw(void)
+{
+	for (int sig = 1; sig < SF_WATCHED_END; sig++)
+		if (sf_watched(sig))
+			sf_expose(sig);
+	sf_config.disabled = true;
 }

@@ -1,4 +1,12 @@
-/* What the kernel does with the signals we watch. */
+/* What the kernel does with the signals we watch, and what the application
+ * thinks it does.
+ *
+ * Physically a watched signal is ours, unless the application ignores it.  Its
+ * own action is kept here and called by us.  So that every function that sets
+ * an action keeps libc's own behaviour, there is one way to change one: expose
+ * the application's action to the kernel, let libc do its work, adopt what it
+ * left.
+ */
 #ifndef SF_DISPOSITIONS_H
 #define SF_DISPOSITIONS_H
 
@@ -6,19 +14,43 @@
 
 typedef void sf_handler(int sig, siginfo_t *si, void *uc);
 
-/* Installs `handler` for each configured signal whose action is still the
- * default.  An ignored signal stays ignored, a handler stays in place. */
-void sf_dispositions_install(sf_handler *handler);
+/* Above every signal that can be watched. */
+#define SF_WATCHED_END 32
 
-/* Installs `handler` for `sig` with every signal blocked while it runs. */
-void sf_handle(int sig, sf_handler *handler);
+#define SF_BIT(sig) (1UL << ((sig)-1))
 
-/* True when an init process would natively ignore this signal: the kernel
- * gives a SIG_DFL signal that somebody sent to no init of a pid namespace. */
-bool sf_ignored_by_init(const siginfo_t *si, const struct ucontext *uc);
+/* Takes over every configured signal that is not ignored. */
+void sf_dispositions_install(void);
 
-/* Arranges that returning from the handler ends the process by `si`, with the
- * registers of `uc`, exactly as if no handler had ever been installed. */
-void sf_die_by(const siginfo_t *si, struct ucontext *uc);
+/* True for a signal whose action is kept here. */
+bool sf_watched(int sig);
+
+/* The application's action for a watched signal, as the kernel has it. */
+struct sigaction sf_action(int sig);
+
+/* SA_RESETHAND: the application's action is the default from now on. */
+void sf_action_reset(int sig);
+
+/* Puts the application's action in the kernel's hands. */
+void sf_expose(int sig);
+
+/* Takes over again, with whatever action is there now. */
+void sf_adopt(int sig);
+
+/* The signals that a handler of another signal need not block, though it asks
+ * to: nobody handles them, so one that comes is a crash. */
+uint64_t sf_to_open(void);
+
+/* Which of these the handler of `sig` had asked to block. */
+uint64_t sf_opened(int sig);
+void sf_set_opened(int sig, uint64_t signals);
+
+/* Gives all signals back for good: our system calls would kill. */
+void sf_dispositions_withdraw(void);
+
+/* Installs `handler` for `sig` with every signal blocked while it runs, and
+ * puts back what was there. */
+void sf_handle(int sig, sf_handler *handler, struct sigaction *old_ret);
+void sf_restore_action(int sig, const struct sigaction *old);
 
 #endif

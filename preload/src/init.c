@@ -4,10 +4,11 @@
 
 #include "altstack.h"
 #include "config.h"
-#include "crash.h"
+#include "death.h"
 #include "dispositions.h"
+#include "process.h"
 
-void sf_init(void)
+static void init(void)
 {
 	static bool done;
 
@@ -17,11 +18,22 @@ void sf_init(void)
 	sf_config_load();
 	if (sf_config.disabled)
 		return;
+	sf_process_init();
 	sf_altstack_init();
-	sf_dispositions_install(sf_on_crash);
+	sf_death_init();
+	sf_dispositions_install();
+}
+
+void sf_init(void)
+{
+	/* A sanitizer's runtime sets signal actions in .preinit_array, before
+	 * glibc knows the environment: until then nothing is ours, and what was
+	 * set is adopted later. */
+	if (sf_config_readable())
+		init();
 }
 
 __attribute__((constructor)) static void construct(void)
 {
-	sf_init();
+	init();
 }

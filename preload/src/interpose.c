@@ -1,21 +1,21 @@
 #include "interpose.h"
 
-#include <stddef.h>
-
 #include "next.h"
 
-const struct sf_next_table *sf_next_functions(void)
-{
-	static struct sf_next_table table;
-	static int ready;
+/* No function lies there: looked up, and not found. */
+#define MISSING 1
 
-	if (__atomic_load_n(&ready, __ATOMIC_ACQUIRE))
-		return &table;
-		/* Two threads at once write the same values. */
-#define LOOK_UP(name, result, arguments)                                       \
-	table.name = (result(*) arguments)sf_next(#name).address;
-	SF_NEXT_FUNCTIONS(LOOK_UP)
-#undef LOOK_UP
-	__atomic_store_n(&ready, 1, __ATOMIC_RELEASE);
-	return &table;
+struct sf_next_table sf_next_table;
+
+uint64_t sf_next_address(uint64_t *cache, const char *name)
+{
+	uint64_t address = __atomic_load_n(cache, __ATOMIC_RELAXED);
+
+	if (address == 0) {
+		/* Two threads at once write the same value. */
+		address = sf_next(name).address;
+		address = address ? address : MISSING;
+		__atomic_store_n(cache, address, __ATOMIC_RELAXED);
+	}
+	return address == MISSING ? 0 : address;
 }

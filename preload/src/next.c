@@ -10,6 +10,10 @@
 #define DT_GNU_HASH 0x6ffffef5
 #endif
 #define VERSYM_HIDDEN 0x8000
+#define ELF_MAGIC     0x464c457fU /* "\177ELF" */
+
+/* Longest hash chain we follow; linkers make them a few symbols long. */
+#define CHAIN_MAX 4096
 
 extern unsigned long getauxval(unsigned long type)
 	__attribute__((weak, visibility("default")));
@@ -94,7 +98,7 @@ static const Elf64_Sym *find(const struct object *o, const char *name,
 
 	if (i < first)
 		return NULL;
-	for (;; i++) {
+	for (uint32_t last = i + CHAIN_MAX; i != last; i++) {
 		const Elf64_Sym *symbol = &o->symbols[i];
 		uint32_t entry = chain[i - first];
 		bool hidden = o->versions && (o->versions[i] & VERSYM_HIDDEN);
@@ -107,18 +111,17 @@ static const Elf64_Sym *find(const struct object *o, const char *name,
 		if (entry & 1)
 			return NULL;
 	}
+	return NULL;
 }
 
-struct sf_symbol sf_next(const char *name)
+struct sf_symbol sf_next_after(const struct sf_link_map *map,
+			       const void *dynamic, const char *name)
 {
-	const struct sf_r_debug *debug = r_debug();
-	const struct sf_link_map *map =
-		debug ? (const struct sf_link_map *)debug->r_map : NULL;
 	uint32_t hash = gnu_hash(name);
-	bool after_us = false;
+	bool after = false;
 
 	for (int i = 0; map && i < SF_LINK_MAP_MAX; i++) {
-		if (after_us) {
+		if (after) {
 			struct object o = decode(map);
 			const Elf64_Sym *symbol =
 				o.gnu_hash && o.symbols && o.names
@@ -128,10 +131,37 @@ struct sf_symbol sf_next(const char *name)
 			if (symbol)
 				return (struct sf_symbol){
 					map->l_addr + symbol->st_value,
-					symbol->st_size};
+					symbol->st_size, map->l_addr};
 		}
-		after_us |= map->l_ld == (uint64_t)_DYNAMIC;
+		after |= map->l_ld == (uint64_t)dynamic;
 		map = (const struct sf_link_map *)map->l_next;
 	}
-	return (struct sf_symbol){0, 0};
+	return (struct sf_symbol){0, 0, 0};
+}
+
+struct sf_code sf_code_of(const struct sf_symbol *symbol)
+{
+	const Elf64_Ehdr *elf = (const Elf64_Ehdr *)symbol->object;
+	const Elf64_Phdr *phdr;
+
+	if (!elf || *(const uint32_t *)elf->e_ident != ELF_MAGIC)
+		return (struct sf_code){0, 0};
+	phdr = (const void *)(symbol->object + elf->e_phoff);
+	for (int i = 0; i < elf->e_phnum; i++, phdr++) {
+		uint64_t start = symbol->object + phdr->p_vaddr;
+
+		if (phdr->p_type == PT_LOAD && (phdr->p_flags & PF_X) &&
+		    symbol->address - start < phdr->p_memsz)
+			return (struct sf_code){start, start + phdr->p_memsz};
+	}
+	return (struct sf_code){0, 0};
+}
+
+struct sf_symbol sf_next(const char *name)
+{
+	const struct sf_r_debug *debug = r_debug();
+
+	return sf_next_after(debug ? (const struct sf_link_map *)debug->r_map
+				   : NULL,
+			     _DYNAMIC, name);
 }

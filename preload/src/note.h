@@ -1,9 +1,19 @@
 /* The vendor note: what a core file has no standard place for.
  *
  * One ELF note, owner "STILLFRAME", n_type SF_NOTE_CRASH, whose descriptor is
- * struct sf_note followed by `text_bytes` bytes of annotations
- * ("key\0value\0" pairs, UTF-8 not guaranteed).  All integers are in the byte
- * order of the core file.
+ *
+ *	struct sf_note			`size` bytes
+ *	struct sf_note_secret[secrets]	what the snapshot leaves out, by address
+ *	annotations			`text_bytes` bytes
+ *
+ * Annotations are "key\0value\0" pairs of the application (stillframe.h), each
+ * key once, in no order, UTF-8 not guaranteed.  The key SF_NOTE_REQUEST_KEY
+ * comes first and is what the crashing thread worked on; other keys do not
+ * begin with "stillframe.".  All integers are in the byte order of the core
+ * file.
+ *
+ * Whoever writes another core of the same process, from outside, must leave out
+ * the secret ranges too: they are the application's, not this file's.
  *
  * This header is the only definition of the layout.  The Python reader's
  * tables are generated from the DWARF of a compilation of this file; CI runs
@@ -18,7 +28,8 @@ typedef unsigned int sf_u32;
 typedef int sf_s32;
 typedef unsigned long long sf_u64;
 
-#define SF_NOTE_OWNER "STILLFRAME"
+#define SF_NOTE_OWNER	    "STILLFRAME"
+#define SF_NOTE_REQUEST_KEY "stillframe.request"
 
 enum sf_note_type {
 	SF_NOTE_CRASH = 1,
@@ -93,11 +104,20 @@ struct sf_note {
 	sf_u32 involvement; /* enum sf_involvement */
 	sf_u32 threads;	    /* threads of the process at the crash */
 	sf_u32 threads_captured;
-	sf_u32 text_bytes; /* bytes of annotations after this struct */
-	sf_u32 reserved;   /* 0 */
+	sf_u32 text_bytes; /* of annotations, see above */
+	sf_u32 secrets;	   /* struct sf_note_secret after this struct */
+};
+
+/* Memory that the application declared secret: zeros in the snapshot, to the
+ * byte.  Ranges may overlap and need not be mapped. */
+struct sf_note_secret {
+	sf_u64 address;
+	sf_u64 size; /* bytes */
 };
 
 _Static_assert(sizeof(struct sf_note) == 160,
+	       "the note's layout is a contract");
+_Static_assert(sizeof(struct sf_note_secret) == 16,
 	       "the note's layout is a contract");
 
 #endif

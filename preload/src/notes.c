@@ -7,6 +7,8 @@
 #include "text.h"
 #include "threads.h"
 
+#define ARG_START 48 /* field of /proc/self/stat, Linux 3.5 */
+
 struct note_time {
 	uint64_t sec, usec;
 };
@@ -74,7 +76,7 @@ static void put_prstatus(struct sf_output *out, int tid, int sig,
 	struct prstatus status = {
 		.pr_info.si_signo = sig,
 		.pr_cursig = (int16_t)sig,
-		.pr_sighold = sf_sigbits(&uc->uc_sigmask),
+		.pr_sighold = *sf_sigbits(&uc->uc_sigmask),
 		.pr_pid = tid,
 		.pr_ppid = (int)sf_sys0(__NR_getppid),
 		.pr_pgrp = (int)sf_sys1(__NR_getpgid, 0),
@@ -97,8 +99,43 @@ static void put_more_registers(struct sf_output *out, const struct ucontext *uc,
 	sf_arch_notes_put(out, tls_base);
 }
 
-static void put_prpsinfo(struct sf_output *out, int pid)
+struct sf_range sf_notes_next_secret(const struct sf_notes *notes,
+				     uint64_t address)
 {
+	struct sf_range next = {UINT64_MAX, UINT64_MAX};
+
+	for (uint32_t i = 0; i < notes->crash->note.secrets; i++) {
+		uint64_t start = notes->secrets[i].address;
+		uint64_t end = start + notes->secrets[i].size;
+
+		if (end <= address || start >= next.start)
+			continue;
+		next.start = start > address ? start : address;
+		next.end = end;
+	}
+	return next;
+}
+
+/* The command line is memory of the process, and may be secret: all of it when
+ * nobody tells where it lies. */
+static void hide_secrets(const struct sf_notes *notes, char *text, long bytes)
+{
+	uint64_t start;
+
+	if (notes->crash->note.secrets == 0)
+		return;
+	start = sf_stat_field(ARG_START);
+	for (long i = 0; i < bytes; i++) {
+		uint64_t at = start + (uint64_t)i;
+
+		if (!start || sf_notes_next_secret(notes, at).start == at)
+			text[i] = '\0';
+	}
+}
+
+static void put_prpsinfo(const struct sf_notes *notes, struct sf_output *out)
+{
+	int pid = notes->crash->pid;
 	struct prpsinfo info = {
 		.pr_sname = 'R',
 		.pr_uid = (uint32_t)sf_sys0(__NR_getuid),
@@ -111,6 +148,7 @@ static void put_prpsinfo(struct sf_output *out, int pid)
 	long bytes = sf_read_file("/proc/self/cmdline", info.pr_psargs,
 				  sizeof(info.pr_psargs));
 
+	hide_secrets(notes, info.pr_psargs, bytes);
 	for (long i = 0; i + 1 < bytes; i++)
 		if (info.pr_psargs[i] == '\0')
 			info.pr_psargs[i] = ' ';
@@ -156,6 +194,20 @@ static void put_files(struct sf_output *out)
 	sf_output_align(out, 4);
 }
 
+static void put_crash_note(struct sf_notes *notes, struct sf_output *out)
+{
+	const struct sf_note *note = &notes->crash->note;
+	uint64_t secret_bytes = note->secrets * sizeof(*notes->secrets);
+
+	put_header(out, SF_NOTE_OWNER, SF_NOTE_CRASH,
+		   sizeof(*note) + secret_bytes + note->text_bytes);
+	notes->crash_note = out->offset;
+	sf_output_put(out, note, sizeof(*note));
+	sf_output_put(out, notes->secrets, secret_bytes);
+	sf_output_put(out, notes->text, note->text_bytes);
+	sf_output_align(out, 4);
+}
+
 /* The kernel's order: readers take the first thread for the crashed one, and
  * the notes after an NT_PRSTATUS for that thread's. */
 void sf_notes_put(struct sf_notes *notes, struct sf_output *out)
@@ -164,7 +216,7 @@ void sf_notes_put(struct sf_notes *notes, struct sf_output *out)
 	int sig = crash->si->si_signo;
 
 	put_prstatus(out, crash->tid, sig, crash->uc, crash->tls_base);
-	put_prpsinfo(out, crash->pid);
+	put_prpsinfo(notes, out);
 	put_note(out, NT_SIGINFO, crash->si, sizeof(siginfo_t));
 	put_note(out, NT_AUXV, notes->auxv, notes->auxv_bytes);
 	put_files(out);
@@ -178,8 +230,5 @@ void sf_notes_put(struct sf_notes *notes, struct sf_output *out)
 		put_prstatus(out, t->tid, sig, t->uc, t->tls_base);
 		put_more_registers(out, t->uc, t->tls_base);
 	}
-	put_header(out, SF_NOTE_OWNER, SF_NOTE_CRASH, sizeof(crash->note));
-	notes->crash_note = out->offset;
-	sf_output_put(out, &crash->note, sizeof(crash->note));
-	sf_output_align(out, 4);
+	put_crash_note(notes, out);
 }

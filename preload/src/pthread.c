@@ -14,6 +14,7 @@
 #include "config.h"
 #include "init.h"
 #include "interpose.h"
+#include "masks.h"
 #include "text.h"
 
 /* Stacks an application supplies are not enlarged, only used when large. */
@@ -27,6 +28,7 @@ struct launch {
 	uint32_t taken;
 	sf_thread_start *start;
 	void *argument;
+	struct sf_mask mask; /* the creator's, inherited */
 };
 
 static struct launch launches[LAUNCHES];
@@ -39,6 +41,7 @@ static struct launch *launch_take(sf_thread_start *start, void *argument)
 		if (!__atomic_exchange_n(&launch->taken, 1, __ATOMIC_ACQUIRE)) {
 			launch->start = start;
 			launch->argument = argument;
+			launch->mask = sf_mask();
 			return launch;
 		}
 	}
@@ -59,6 +62,7 @@ static void *start_with_altstack(void *argument)
 	void *result;
 
 	launch_free(argument);
+	sf_inherit_mask(launch.mask);
 	sf_altstack_use(stack);
 	result = launch.start(launch.argument);
 	/* Not a tail call: the array has to live as long as the thread. */
@@ -77,22 +81,21 @@ union attr {
 };
 
 /* Makes room for the alternate stack in `attr`; false when it must not. */
-static bool enlarge(const struct sf_next_table *next, sf_pthread_attr *attr)
+static bool enlarge(sf_pthread_attr *attr)
 {
 	void *stack = NULL;
 	unsigned long size = 0;
 
 	/* Unset, glibc answers an address of NULL - size and musl an error. */
-	if (next->pthread_attr_getstack(attr, &stack, &size) == 0 &&
+	if (SF_NEXT(pthread_attr_getstack)(attr, &stack, &size) == 0 &&
 	    (uint64_t)stack + size != 0)
 		return size >= SUPPLIED_STACK_MIN;
-	return next->pthread_attr_getstacksize(attr, &size) == 0 &&
-	       next->pthread_attr_setstacksize(attr,
-					       size + SF_ALTSTACK_BYTES) == 0;
+	return SF_NEXT(pthread_attr_getstacksize)(attr, &size) == 0 &&
+	       SF_NEXT(pthread_attr_setstacksize)(
+		       attr, size + SF_ALTSTACK_BYTES) == 0;
 }
 
-static int create_with_altstack(const struct sf_next_table *next,
-				sf_pthread *ret, const sf_pthread_attr *attr,
+static int create_with_altstack(sf_pthread *ret, const sf_pthread_attr *attr,
 				struct launch *launch)
 {
 	union attr copy;
@@ -103,35 +106,35 @@ static int create_with_altstack(const struct sf_next_table *next,
 	 * threads; what they point to stays its own. */
 	if (attr)
 		memcpy(&copy, attr, ATTR_USED);
-	else if ((next->pthread_getattr_default_np
-			  ? next->pthread_getattr_default_np(ours)
-			  : next->pthread_attr_init(ours)) != 0)
+	else if ((SF_NEXT(pthread_getattr_default_np)
+			  ? SF_NEXT(pthread_getattr_default_np)(ours)
+			  : SF_NEXT(pthread_attr_init)(ours)) != 0)
 		return error;
-	if (enlarge(next, ours))
-		error = next->pthread_create(ret, ours, start_with_altstack,
-					     launch);
+	if (enlarge(ours))
+		error = SF_NEXT(pthread_create)(ret, ours, start_with_altstack,
+						launch);
 	if (!attr)
-		next->pthread_attr_destroy(ours);
+		SF_NEXT(pthread_attr_destroy)(ours);
 	return error;
 }
 
 SF_EXPORT int pthread_create(sf_pthread *ret, const sf_pthread_attr *attr,
 			     sf_thread_start *start, void *argument)
 {
-	const struct sf_next_table *next = sf_next_functions();
+	next_pthread_create *next = SF_NEXT(pthread_create);
 	struct launch *launch = NULL;
 	int error = EAGAIN;
 
 	sf_init();
-	if (!next->pthread_create)
+	if (!next)
 		return EAGAIN;
-	if (!sf_config.disabled && next->pthread_attr_getstack)
+	if (!sf_config.disabled && SF_NEXT(pthread_attr_getstack))
 		launch = launch_take(start, argument);
 	if (launch) {
-		error = create_with_altstack(next, ret, attr, launch);
+		error = create_with_altstack(ret, attr, launch);
 		if (error)
 			launch_free(launch);
 	}
 	/* Without our addition when it did not fit. */
-	return error ? next->pthread_create(ret, attr, start, argument) : 0;
+	return error ? next(ret, attr, start, argument) : 0;
 }

@@ -76,6 +76,12 @@ int sf_peek(uint64_t address, void *ret, size_t size)
 	return (size_t)got == size ? 0 : -EFAULT;
 }
 
+bool sf_writable(uint64_t address)
+{
+	return sf_sys4(__NR_rt_sigprocmask, 0, NULL, address,
+		       sizeof(uint64_t)) == 0;
+}
+
 void sf_futex_wait(const uint32_t *word, uint32_t value, uint64_t deadline_ns)
 {
 	uint64_t now = sf_clock_ns(CLOCK_MONOTONIC);

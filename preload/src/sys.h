@@ -10,6 +10,7 @@
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/time.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -68,6 +69,10 @@ long sf_read_file(const char *path, char *ret, size_t size);
 /* Copies `size` bytes of our own memory, or fails where a plain read would
  * fault: returns 0 or -errno. */
 int sf_peek(uint64_t address, void *ret, size_t size);
+
+/* True when the eight bytes at `address` can be written.  It writes them (the
+ * signal mask), so they have to be free. */
+bool sf_writable(uint64_t address);
 
 /* Waits on *word == value until `deadline_ns` (CLOCK_MONOTONIC). */
 void sf_futex_wait(const uint32_t *word, uint32_t value, uint64_t deadline_ns);

@@ -5,10 +5,6 @@
 #include "sys.h"
 #include "text.h"
 
-/* SIGSTKFLT: nothing in the kernel raises it and, unlike a real-time signal,
- * its delivery needs no queue slot (RLIMIT_SIGPENDING may be 0). */
-#define PARK_SIGNAL SIGSTKFLT
-
 /* Arbitrary: willing threads need about 1 ms in all, but a busy node may keep
  * one waiting for a processor for tens. */
 #define STOP_BASE_NS	   (100 * SF_NSEC_MS)
@@ -27,6 +23,9 @@ static uint32_t parked;
 static uint32_t arriving;
 /* Parked threads the stopping thread waits for; 0 until it has counted. */
 static uint32_t wanted;
+/* Set when stopped threads may go on; a futex word. */
+static uint32_t resumed;
+static struct sigaction before; /* of the parking signal */
 
 static struct sf_thread *find(int tid)
 {
@@ -51,20 +50,20 @@ static void record(struct sf_thread *thread, const struct ucontext *uc)
 
 void sf_threads_park(const struct ucontext *uc)
 {
-	static const uint32_t never;
 	uint64_t end = sf_clock_ns(CLOCK_MONOTONIC) +
 		       sf_config.hold_ms * SF_NSEC_MS + PARK_MARGIN_NS;
 	int tid = sf_gettid();
 	struct sf_thread *thread = NULL;
 
 	__atomic_add_fetch(&arriving, 1, __ATOMIC_RELEASE);
-	while (sf_clock_ns(CLOCK_MONOTONIC) < end) {
+	while (sf_clock_ns(CLOCK_MONOTONIC) < end &&
+	       !__atomic_load_n(&resumed, __ATOMIC_ACQUIRE)) {
 		uint64_t retry = sf_clock_ns(CLOCK_MONOTONIC) + SF_NSEC_MS;
 
 		/* A thread that crashed too may be here before it is listed. */
 		if (!thread && (thread = find(tid)))
 			record(thread, uc);
-		sf_futex_wait(&never, 0, thread ? end : retry);
+		sf_futex_wait(&resumed, 0, thread ? end : retry);
 	}
 }
 
@@ -85,7 +84,7 @@ static void stop_one(int pid, int tid)
 		__atomic_store_n(&sf_threads.count, sf_threads.count + 1,
 				 __ATOMIC_RELEASE);
 	}
-	sf_sys3(__NR_tgkill, pid, tid, PARK_SIGNAL);
+	sf_sys3(__NR_tgkill, pid, tid, SF_PARK_SIGNAL);
 }
 
 /* Signals the threads not yet in the table; returns how many those were. */
@@ -141,7 +140,7 @@ static bool will_park(int tid)
 		return false;
 	return *state != 'S' ||
 	       !(sf_number(&pending, 16) & sf_number(&blocked, 16) &
-		 (1ULL << (PARK_SIGNAL - 1)));
+		 (1ULL << (SF_PARK_SIGNAL - 1)));
 }
 
 static uint32_t count_willing(void)
@@ -189,9 +188,10 @@ void sf_threads_stop(void)
 	sf_threads.count = 0;
 	parked = 0;
 	wanted = ~0U;
+	resumed = 0;
 	if (dir < 0)
 		return;
-	sf_handle(PARK_SIGNAL, on_park_signal);
+	sf_handle(SF_PARK_SIGNAL, on_park_signal, &before);
 	/* Threads start threads until they are stopped: list until none is new.
 	 * Past the table's end all are new each time: once must do. */
 	while (stop_listed(dir, pid, self) > 0) {
@@ -201,4 +201,11 @@ void sf_threads_stop(void)
 	}
 	sf_close(dir);
 	sf_threads.captured = __atomic_load_n(&parked, __ATOMIC_ACQUIRE);
+}
+
+void sf_threads_resume(void)
+{
+	sf_restore_action(SF_PARK_SIGNAL, &before);
+	__atomic_store_n(&resumed, 1, __ATOMIC_RELEASE);
+	sf_futex_wake_all(&resumed);
 }

@@ -1,7 +1,7 @@
 /* The other threads: stopped where they are, with their registers kept.
  *
- * A stopped thread waits in a signal handler with every signal blocked.  No
- * thread is ever resumed: the process dies next.
+ * A stopped thread waits in a signal handler with every signal blocked.  It is
+ * resumed only where the process goes on to end by itself.
  */
 #ifndef SF_THREADS_H
 #define SF_THREADS_H
@@ -9,6 +9,10 @@
 #include "arch.h"
 
 #define SF_THREADS_MAX 1024
+
+/* SIGSTKFLT: nothing in the kernel raises it and, unlike a real-time signal,
+ * its delivery needs no queue slot (RLIMIT_SIGPENDING may be 0). */
+#define SF_PARK_SIGNAL SIGSTKFLT
 
 struct sf_thread {
 	int tid;
@@ -29,6 +33,9 @@ extern struct sf_threads sf_threads;
 /* Stops every thread but the caller, within a bounded time; those that block
  * all signals are left out. */
 void sf_threads_stop(void);
+
+/* Lets all go on where they were. */
+void sf_threads_resume(void);
 
 /* Stops the calling thread, which came here by itself (it crashed too). */
 void sf_threads_park(const struct ucontext *uc);

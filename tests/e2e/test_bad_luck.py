@@ -66,7 +66,9 @@ def test_crash_without_an_agent_is_picked_up_when_it_is_back(
         kube.apply(namespace, pod)
         assert _wait_terminated(kube, namespace, "early")["exitCode"] == 139
     (report,) = reports(1, seconds=60)
-    assert "crasher.c:" in report["status"]["topFrame"]
+    # The process is gone, and with it the way to its files: the frame has module and offset.
+    assert report["status"]["topFrame"].startswith("crasher+0x")
+    assert report["status"]["samples"]
 
 
 def test_operator_away_means_exactly_one_report_later_though_the_pod_is_gone(
@@ -76,11 +78,11 @@ def test_operator_away_means_exactly_one_report_later_though_the_pod_is_gone(
     kube.wait(namespace, "pod/gone", "condition=Ready")
     node = kube.get("pod", "-n", namespace, "gone")["spec"]["nodeName"]
     spooled = ("sh", "-c", "ls /var/lib/stillframe/spool | wc -l")
-    before = int(nodes.exec(node, *spooled))
+    until(lambda: int(nodes.exec(node, *spooled)) == 0, "the spool to be empty")
     with _no_operator(kube):
         kube.kubectl("exec", "-n", namespace, "gone", "--", "touch", GO_FILE)
         _wait_terminated(kube, namespace, "gone")
-        until(lambda: int(nodes.exec(node, *spooled)) > before, "the report to be spooled")
+        until(lambda: int(nodes.exec(node, *spooled)) > 0, "the report to be spooled")
         kube.kubectl("delete", "pod", "-n", namespace, "gone")
     (report,) = reports(1, seconds=90)
     verified = {c["type"]: c for c in report["status"]["conditions"]}["Verified"]
@@ -148,7 +150,7 @@ def test_oom_kill_is_recorded_without_a_stack_but_with_a_remedy(
     limits = {"resources": {"limits": {"memory": "32Mi"}}}
     kube.apply(namespace, victim("hungry", command=EAT_MEMORY, container=limits))
     (report,) = reports(1, seconds=90)
-    assert "OOM" in report["status"]["cause"]
+    assert "out of memory" in report["status"]["cause"]
     assert report["status"]["message"]
     assert not report["status"].get("stack")
 

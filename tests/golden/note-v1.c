@@ -1,13 +1,21 @@
 /* Writes the golden note of format 1: every field another value, then two
- * annotations.  The reader's tests compare these bytes and their decoding. */
+ * secret ranges, a request id and two annotations.  The reader's tests compare
+ * these bytes and their decoding. */
 #include <stdio.h>
 
 #include "note.h"
 
-static const char text[] = "version\0"
-			   "1.2.3\0"
-			   "shard\0"
-			   "b\xffr";
+static const struct sf_note_secret secrets[] = {
+	{.address = 0x7ffc12345678, .size = 33},
+	{.address = 0x7ffc12346000, .size = 4096},
+};
+
+static const char text[] = SF_NOTE_REQUEST_KEY "\0"
+					       "GET /cart 77\0"
+					       "version\0"
+					       "1.2.3\0"
+					       "shard\0"
+					       "b\xffr";
 
 int main(void)
 {
@@ -41,9 +49,11 @@ int main(void)
 		.threads = 40,
 		.threads_captured = 39,
 		.text_bytes = sizeof(text),
+		.secrets = sizeof(secrets) / sizeof(*secrets),
 	};
 
 	fwrite(&note, sizeof(note), 1, stdout);
+	fwrite(secrets, sizeof(secrets), 1, stdout);
 	fwrite(text, sizeof(text), 1, stdout);
 	return 0;
 }

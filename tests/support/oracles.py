@@ -18,6 +18,7 @@ def gdb_frames(executable: Path, core: Path) -> list[str]:
     """What ``gdb -batch -ex bt`` says."""
     quiet = ("-batch", "-nx", "-iex", "set debuginfod enabled off")
     text = _run("gdb", *quiet, "-ex", "bt", executable, "-c", core)
+    text = text[text.rindex("#0 ") :]  # gdb shows that frame when it opens the core, too
     return re.findall(r"^#\d+ +(?:0x[0-9a-f]+ in )?([\w.@]+) \(", text, re.MULTILINE)
 
 

@@ -4,6 +4,7 @@
 
 #include "frame.h"
 #include "notes.h"
+#include "sys.h"
 #include "text.h"
 
 #define STACK_ALIGN 16UL
@@ -88,6 +89,14 @@ void sf_arch_notes_put(struct sf_output *out, uint64_t tls_base)
 	if (mask)
 		sf_note_put(out, "LINUX", NT_ARM_PAC_MASK, masks,
 			    sizeof(masks));
+}
+
+bool sf_after_syscall(const struct ucontext *uc)
+{
+	uint32_t before = 0;
+
+	sf_peek(sf_pc(uc) - 4, &before, sizeof(before));
+	return before == 0xd4000001; /* svc #0 */
 }
 
 /* A brk leaves the pc at itself; a trapped system call leaves it behind the

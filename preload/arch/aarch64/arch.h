@@ -5,6 +5,7 @@
 #include <linux/signal.h>
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
+#include <linux/audit.h>
 #include <linux/elf-em.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 struct sf_output;
 
 #define SF_ELF_MACHINE EM_AARCH64
+#define SF_AUDIT_ARCH  AUDIT_ARCH_AARCH64
 
 /* Bytes below sp that a leaf function may use without moving sp: AAPCS64 has
  * no red zone. */
@@ -48,9 +50,10 @@ static inline sigset_t sf_sigset(uint64_t bits)
 	return (sigset_t){{bits}};
 }
 
-static inline uint64_t sf_sigbits(const sigset_t *set)
+/* A set's word: bit n - 1 for signal n. */
+static inline uint64_t *sf_sigbits(const sigset_t *set)
 {
-	return set->sig[0];
+	return (uint64_t *)(uintptr_t)set;
 }
 
 /* The calling thread's TLS base: what identifies it to its libc. */
@@ -72,6 +75,18 @@ void sf_arch_notes_put(struct sf_output *out, uint64_t tls_base);
  * the kernel discards a queued SIG_DFL signal for init, but not a forced one.
  */
 void sf_rewind(struct ucontext *uc, const siginfo_t *si);
+
+/* True just behind the instruction of a system call. */
+bool sf_after_syscall(const struct ucontext *uc);
+
+/* Nothing: a process cannot switch alignment checks on here. */
+static inline void sf_allow_misaligned(void)
+{
+}
+
+/* Calls `function` on the stack that ends at `top` (16 byte aligned); unwinders
+ * find the way back. */
+void sf_call_on_stack(void *top, void (*function)(void));
 
 /* Signal return trampoline, with CFI for unwinders outside the process. */
 void sf_restore(void);

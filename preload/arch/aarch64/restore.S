@@ -88,4 +88,32 @@ sf_frame_enter:
 	.cfi_endproc
 	.size sf_frame_enter, . - sf_frame_enter
 
+/* sf_call_on_stack(top, function): a signal frame to unwinders, because gdb
+ * stops at any other whose caller has a lower stack pointer. */
+	.section .text.sf_call_on_stack, "ax", %progbits
+	.globl sf_call_on_stack
+	.hidden sf_call_on_stack
+	.type sf_call_on_stack, %function
+sf_call_on_stack:
+	.cfi_startproc
+	.cfi_signal_frame
+	BTI_C
+	stp x29, x30, [sp, #-16]!
+	.cfi_def_cfa_offset 16
+	.cfi_offset x29, -16
+	.cfi_offset x30, -8
+	mov x29, sp
+	.cfi_def_cfa_register x29
+	mov sp, x0
+	blr x1
+	mov sp, x29
+	.cfi_def_cfa_register sp
+	ldp x29, x30, [sp], #16
+	.cfi_restore x29
+	.cfi_restore x30
+	.cfi_def_cfa_offset 0
+	ret
+	.cfi_endproc
+	.size sf_call_on_stack, . - sf_call_on_stack
+
 	.section .note.GNU-stack, "", %progbits

@@ -1,4 +1,4 @@
-/* The signal return trampoline, with hand-written CFI.
+/* Where handlers return to, with hand-written CFI.
  *
  * The kernel makes a handler return here with rsp at the struct ucontext.
  * A process held inside our handler is unwound from outside by gdb, eu-stack
@@ -17,7 +17,8 @@
 	.cfi_escape 0x10, \reg, 3, 0x77, ((\offset) & 0x7f) | 0x80, (\offset) >> 7
 .endm
 
-	.text
+/* Begins a function that a handler returns to. */
+.macro signal_frame
 	.cfi_startproc simple
 	.cfi_signal_frame
 	/* DW_CFA_def_cfa_expression: *(rsp + offset of the saved rsp) */
@@ -39,10 +40,13 @@
 	saved 2, UC_GREGS + 112 /* rcx */
 	saved 7, UC_GREGS + 120 /* rsp */
 	saved 16, UC_GREGS + 128 /* rip */
-
 	/* Unwinders look up pc - 1: the nop makes it fall inside this CFI. */
 	nop
 	.balign 16
+.endm
+
+	.text
+	signal_frame
 	.globl sf_restore
 	.hidden sf_restore
 	.type sf_restore, @function
@@ -51,5 +55,59 @@ sf_restore:
 	syscall
 	.cfi_endproc
 	.size sf_restore, . - sf_restore
+
+	/* The same for a frame that sf_frame_copy() has made. */
+	signal_frame
+	.globl sf_after_handler
+	.hidden sf_after_handler
+	.type sf_after_handler, @function
+sf_after_handler:
+	movq %rsp, %rdi
+	call sf_handler_returned
+	movl $__NR_rt_sigreturn, %eax
+	syscall
+	.cfi_endproc
+	.size sf_after_handler, . - sf_after_handler
+
+	/* void sf_frame_enter(frame, handler, sig) */
+	.cfi_startproc
+	.globl sf_frame_enter
+	.hidden sf_frame_enter
+	.type sf_frame_enter, @function
+sf_frame_enter:
+	_CET_ENDBR
+	movq %rdi, %rcx
+	movq %rsi, %r11
+	movl %edx, %edi
+	movq 8(%rcx), %rsi
+	movq 16(%rcx), %rdx
+	movq (%rcx), %rsp
+	xorl %eax, %eax
+	jmp *%r11
+	.cfi_endproc
+	.size sf_frame_enter, . - sf_frame_enter
+
+	/* void sf_call_on_stack(top, function); called a signal frame, because
+	 * gdb stops at any other whose caller has a lower stack pointer. */
+	.cfi_startproc
+	.cfi_signal_frame
+	.globl sf_call_on_stack
+	.hidden sf_call_on_stack
+	.type sf_call_on_stack, @function
+sf_call_on_stack:
+	_CET_ENDBR
+	pushq %rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbp, 0
+	movq %rsp, %rbp
+	.cfi_def_cfa_register %rbp
+	movq %rdi, %rsp
+	call *%rsi
+	movq %rbp, %rsp
+	popq %rbp
+	.cfi_def_cfa %rsp, 8
+	ret
+	.cfi_endproc
+	.size sf_call_on_stack, . - sf_call_on_stack
 
 	.section .note.GNU-stack, "", @progbits

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from stillframe.corefile import CoreFile, Flag, Involvement, Release
+from stillframe.corefile import REQUEST_KEY, CoreFile, Flag, Involvement, Release
 from stillframe.corefile import Note as RawNote
 from stillframe.corefile import Thread as RawThread
 
@@ -154,6 +154,8 @@ def _note(core: CoreFile) -> Note | None:
     if core.note is None:
         return None
     raw: RawNote = core.note.fields
+    annotations = dict(core.note.annotations)
+    request = annotations.pop(REQUEST_KEY, "")
     return Note(
         id=raw.id.hex(),
         library=f"{raw.library >> 16}.{raw.library >> 8 & 0xFF}.{raw.library & 0xFF}",
@@ -169,7 +171,9 @@ def _note(core: CoreFile) -> Note | None:
         gid=raw.gid,
         threads=raw.threads,
         threads_captured=raw.threads_captured,
-        annotations={escape(k): escape(v) for k, v in core.note.annotations.items()},
+        annotations={escape(k): escape(v) for k, v in annotations.items()},
+        request=escape(request),
+        secrets=len(core.note.secrets),
     )
 
 

@@ -74,6 +74,11 @@ class Note(_Value, frozen=True, kw_only=True):
     threads: int
     threads_captured: int
     annotations: dict[Long, Long]
+    """What the application said about itself."""
+    request: Long = ""
+    """What the crashing thread worked on, as the application said."""
+    secrets: int = 0
+    """Ranges of memory that the snapshot has zeros for."""
 
 
 class Frame(_Value, frozen=True, kw_only=True):

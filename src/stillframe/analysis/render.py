@@ -67,6 +67,11 @@ def _head(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
         yield _field("Snapshot", ", ".join(flag.replace("_", " ") for flag in note.flags))
     if analysis.involvement not in ("none", "unknown"):
         yield _field("Stillframe", f"our own library is involved: {analysis.involvement}")
+    if note and note.secrets:
+        plural = "s" if note.secrets > 1 else ""
+        yield _field("Left out", f"{note.secrets} range{plural} of memory named as secret")
+    if note and note.request:
+        yield _field("Request", note.request)
     for key, value in note.annotations.items() if note else ():
         yield _field("Annotation", f"{key}={value}")
     yield ""

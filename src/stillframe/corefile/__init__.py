@@ -7,12 +7,13 @@ memory linear in the size of the file.  Unwinding and symbols are deliberately
 absent: see :mod:`stillframe.analysis`.
 """
 
-from ._note import Flag, Involvement, Note, Release
+from ._note import REQUEST_KEY, Flag, Involvement, Note, Release
 from .core import CoreFile, Thread
 from .notes import MappedFile, ProcessInfo, SignalInfo
 from .vendor import CrashNote
 
 __all__ = [
+    "REQUEST_KEY",
     "CoreFile",
     "CrashNote",
     "Flag",

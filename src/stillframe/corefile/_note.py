@@ -5,6 +5,7 @@ import struct
 from typing import Final, NamedTuple
 
 OWNER: Final = "STILLFRAME"
+REQUEST_KEY: Final = "stillframe.request"
 
 
 class NoteType(enum.IntEnum):
@@ -83,7 +84,17 @@ class Note(NamedTuple):
     threads: int
     threads_captured: int
     text_bytes: int
-    reserved: int
+    secrets: int
 
 
-LAYOUT: Final = struct.Struct("<IIII16siiIIQQQQQQQQiiQiIIIIIII")
+NOTE_LAYOUT: Final = struct.Struct("<IIII16siiIIQQQQQQQQiiQiIIIIIII")
+
+
+class NoteSecret(NamedTuple):
+    """``struct sf_note_secret``."""
+
+    address: int
+    size: int
+
+
+NOTE_SECRET_LAYOUT: Final = struct.Struct("<QQ")

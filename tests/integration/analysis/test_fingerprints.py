@@ -1,5 +1,6 @@
 """Grouping on real crashes: one bug is one key, different bugs are different keys."""
 
+import shutil
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from tests.integration.analysis.conftest import ROOT, analyze_file, compile_c, crasher
 
 MakeCore = Callable[..., Path]
-SOURCE = ROOT / "tests/crashers/crasher.c"
+SOURCES = ROOT / "tests/crashers"
 BUILDS = {
     "as it is": [],
     "optimized": ["-O2"],
@@ -42,12 +43,15 @@ def test_a_bug_keeps_its_key_over_builds_places_and_runs(
     snapshot: MakeCore, tmp_path: Path, way: str
 ) -> None:
     keys = set()
-    for number, flags in enumerate(BUILDS.values()):
+    for number, build in enumerate(BUILDS.values()):
         place = tmp_path / f"build{number}" / "src"
         place.mkdir(parents=True)
-        source = place / "crasher.c"
-        source.write_text("\n" * number + SOURCE.read_text())
-        app = compile_c(source, place / "crasher", "-std=gnu11", "-w", *flags)
+        shutil.copytree(SOURCES, place, dirs_exist_ok=True)
+        for source in place.glob("*.c"):
+            source.write_text("\n" * number + source.read_text())
+        others = (str(path) for path in place.glob("*.c") if path.name != "crasher.c")
+        flags = ["-std=gnu11", "-D_GNU_SOURCE", "-w", *build, *others]
+        app = compile_c(place / "crasher.c", place / "crasher", *flags)
         keys |= {key(snapshot, app, way) for _ in range(2)}
     assert len(keys) == 1
 

@@ -232,7 +232,7 @@ def analyze_under(wrapper: tuple[str, ...], core: Path) -> "subprocess.Completed
 
 def test_the_agents_two_capabilities_are_enough(core: Path) -> None:
     done = analyze_under(AGENT, core)
-    assert done.stdout.startswith("null_write (crasher.c:46) []\n"), done.stderr
+    assert done.stdout.startswith("null_write (faults.c:14) []\n"), done.stderr
 
 
 def test_the_child_stays_small(core: Path) -> None:

@@ -34,7 +34,7 @@ def analyze(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 def test_a_core_is_reported_with_the_files_of_this_machine(core: Path) -> None:
     done = analyze(core)
     assert done.returncode == 0
-    assert "null_write (crasher.c:" in done.stdout
+    assert "null_write (faults.c:" in done.stdout
     assert "libc.so.6" in done.stdout
 
 
@@ -53,7 +53,7 @@ def test_a_root_holds_the_programs_files(core: Path, tmp_path: Path) -> None:
     copy = tmp_path / str(CRASHER).lstrip("/")
     copy.parent.mkdir(parents=True)
     copy.write_bytes(CRASHER.read_bytes())
-    assert "null_write (crasher.c:" in analyze(core, "--root", tmp_path).stdout
+    assert "null_write (faults.c:" in analyze(core, "--root", tmp_path).stdout
 
 
 def test_a_module_given_by_hand_is_found_by_its_build_id(core: Path, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_module_given_by_hand_is_found_by_its_build_id(core: Path, tmp_path: P
     renamed = tmp_path / "renamed"
     renamed.write_bytes(CRASHER.read_bytes())
     done = analyze(core, "--root", tmp_path / "root", "--module", renamed)
-    assert "null_write (crasher.c:" in done.stdout
+    assert "null_write (faults.c:" in done.stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\x7fELF" + bytes(100)])

@@ -26,7 +26,7 @@ CRASHES = [
     "raise_abrt", "seccomp_trap", "overflow_main", "overflow_thread", "thread_segv",
     "with_threads", "all_crash",
 ]  # fmt: skip
-HARMLESS = ["exit_normal", "handled", "ignored"]
+HARMLESS = ["exit_normal", "recovered", "ignored"]
 STATIC_CRASH = "int main(void) { *(volatile int *)0 = 1; }"
 PYTHON_TRAP = (
     "import signal, sys\n"
@@ -73,11 +73,11 @@ def test_the_report_names_function_file_and_line(local: Local) -> None:
     line = next(
         number
         for number, text in enumerate(
-            Path("tests/crashers/crasher.c").read_text().splitlines(), start=1
+            Path("tests/crashers/faults.c").read_text().splitlines(), start=1
         )
         if "*(volatile int *)zero = 1;" in text
     )
-    assert f"null_write (crasher.c:{line})" in printed
+    assert f"null_write (faults.c:{line})" in printed
     home = Path(local.report["snapshot"]).parent
     assert f"gdb {CRASHER} -c {home}/snapshot.core" in printed
     assert (home / "report.txt").read_text() in printed
@@ -91,7 +91,7 @@ def test_the_report_names_function_file_and_line(local: Local) -> None:
 def test_a_musl_program_is_covered(local: Local) -> None:
     ours = local.run(*NO_CORE, MUSL_CRASHER, "null_write")
     assert ours.returncode == -signal.SIGSEGV
-    assert "null_write (crasher.c:" in ours.stderr.decode()
+    assert "null_write (faults.c:" in ours.stderr.decode()
 
 
 def test_input_and_output_are_the_programs(local: Local) -> None:
@@ -137,6 +137,14 @@ def test_evidence_goes_to_the_state_directory_by_default(local: Local, tmp_path:
     environment = local.environment(XDG_STATE_HOME=str(tmp_path / "state"))
     subprocess.run([*NO_CORE, *command], env=environment, capture_output=True, check=False)
     assert len(list((tmp_path / "state/stillframe").glob("*/snapshot.core"))) == 1
+
+
+def test_the_log_of_a_jvm_is_kept(local: Local, tmp_path: Path) -> None:
+    script = f"cd {tmp_path}; echo a log > hs_err_pid$$.log; exec {CRASHER} null_write"
+    said = local.run("sh", "-c", script).stderr.decode()
+    log = local.keep / local.report["id"] / "hs_err.log"
+    assert log.read_text() == "a log\n"
+    assert f"JVM's log:   {log}\n" in said
 
 
 def test_an_existing_preload_stays_behind_ours(local: Local) -> None:
@@ -238,7 +246,7 @@ def test_as_pid_1_the_status_is_what_a_shell_would_say(local: Local) -> None:
         [*NO_CORE, *command], env=local.environment(), capture_output=True, check=False
     )
     assert ours.returncode == 128 + signal.SIGFPE
-    assert "div0 (crasher.c:" in ours.stderr.decode()
+    assert "div0 (faults.c:" in ours.stderr.decode()
 
 
 def test_no_capability_is_needed(local: Local) -> None:
@@ -250,7 +258,7 @@ def test_no_capability_is_needed(local: Local) -> None:
         check=False,
     )
     assert ours.returncode == -signal.SIGSEGV
-    assert "null_write (crasher.c:" in ours.stderr.decode()
+    assert "null_write (faults.c:" in ours.stderr.decode()
     assert local.report["attested"]
 
 

@@ -1,8 +1,10 @@
 """The library and the crashers, built once; a fresh hand-over directory for each test."""
 
 import os
+import re
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +85,22 @@ class Stage:
 
     def run(self, libc: str, way: str, *arguments: str, **options: object) -> Outcome:
         return self.finish(self.start(libc, way, *arguments, **options), libc)  # type: ignore[arg-type]
+
+    def system_calls(self, libc: str, way: str, *arguments: str, library: bool) -> Counter[str]:
+        """How often each system call is made, by name, in a run that survives."""
+        trace = subprocess.run(
+            [
+                *("strace", "-f", "-c", "-U", "name,calls"),
+                *self.command(libc, way, *arguments, library=library, init=False),
+            ],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stderr
+        lines = re.findall(r"^(\w+) +(\d+)$", trace, re.MULTILINE)
+        return Counter({name: int(calls) for name, calls in lines if name != "total"})
 
     def snapshots(self, libc: str) -> list[Snapshot]:
         return [

@@ -30,8 +30,20 @@ int main(void)
 	       "\"sender_pid\": %d, \"sender_uid\": %u, ",
 	       n.signal, n.code, n.address, n.sender_pid, n.sender_uid);
 	printf("\"release\": %u, \"involvement\": %u, \"threads\": %u, "
-	       "\"threads_captured\": %u, \"text_bytes\": %u}\n",
+	       "\"threads_captured\": %u, \"text_bytes\": %u, \"secrets\": [",
 	       n.release, n.involvement, n.threads, n.threads_captured,
 	       n.text_bytes);
-	return 0;
+	for (unsigned i = 0; i < n.secrets; i++) {
+		struct sf_note_secret secret;
+
+		if (fread(&secret, sizeof(secret), 1, stdin) != 1)
+			return 1;
+		printf("%s[%llu, %llu]", i ? ", " : "", secret.address,
+		       secret.size);
+	}
+	printf("], \"text\": \"");
+	for (unsigned i = 0; i < n.text_bytes; i++)
+		printf("%02x", (unsigned)getchar());
+	printf("\"}\n");
+	return getchar() != EOF;
 }

@@ -77,6 +77,24 @@ class Snapshot:
         fields: dict[str, Any] = json.loads(dump.stdout)
         return fields
 
+    @cached_property
+    def annotations(self) -> dict[str, bytes]:
+        """What the application said; each key once."""
+        *parts, rest = bytes.fromhex(self.note["text"]).split(b"\0")
+        keys = [key.decode() for key in parts[::2]]
+        assert rest == b""
+        assert len(set(keys)) == len(keys) == len(parts) / 2
+        return dict(zip(keys, parts[1::2], strict=True))
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Bytes of the crashed process, which one segment has to hold."""
+        with self.path.open("rb") as file:
+            for s in ELFFile(file).iter_segments("PT_LOAD"):
+                if s["p_vaddr"] <= address and address + size <= s["p_vaddr"] + s["p_filesz"]:
+                    file.seek(s["p_offset"] + address - s["p_vaddr"])
+                    return file.read(size)
+        raise AssertionError(f"{size} bytes at 0x{address:x} are not in {self.path.name}")
+
     @property
     def flags(self) -> Flag:
         return Flag(self.note["flags"])
@@ -124,10 +142,10 @@ class Snapshot:
     def gdb_frames(self) -> list[Frame]:
         return list(_gdb_frames(self.gdb("bt 12")))
 
-    def eu_stack_frames(self) -> list[Frame]:
+    def eu_stack_frames(self, most: int = 12) -> list[Frame]:
         """The crashing thread; eu-stack exits 1 where a stack ends without CFI (musl)."""
         output = subprocess.run(
-            ["eu-stack", "-s", "-n", "12", "--core", self.path],
+            ["eu-stack", "-s", "-n", str(most), "--core", self.path],
             capture_output=True,
             text=True,
             check=False,

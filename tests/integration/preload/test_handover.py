@@ -99,15 +99,19 @@ def test_process_is_held_until_the_agent_is_done(stage: Stage) -> None:
 
 
 def test_claim_may_come_before_the_snapshot_is_complete(stage: Stage) -> None:
-    """200 threads make the .part live long enough to be seen."""
+    """strace makes the first write into the .part take a second."""
+    slowly = ("-f", "-qq", "-o", "/dev/null", "-e", "inject=pwrite64:delay_enter=1s:when=1")
+    command = stage.command("glibc", "null_read", library=True, init=False)
     with StandIn(stage.directory) as agent:
-        process = stage.start("glibc", "with_threads", "200", CLAIM_MS="0")
-        while not (found := [p for p in stage.directory.iterdir() if p.suffix == ".part"]):
-            assert process.poll() is None
-        claim = agent.claim(found[0])
-        agent.wait_for(".core")
+        process = subprocess.Popen(
+            ["strace", *slowly, *command],
+            env=stage.environment(CLAIM_MS="0"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        claim = agent.claim(agent.wait_for(".part"))
         agent.finish(claim)
-        snapshot = stage.finish(process).snapshot
+        snapshot = stage.finish(process, "glibc").snapshot
 
     assert snapshot.release == "DONE"
 

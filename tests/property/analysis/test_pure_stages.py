@@ -1,5 +1,7 @@
 """The pure stages on anything: they end, stay in bounds, and ignore what they must."""
 
+import struct
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,29 @@ def test_an_answer_always_fits_its_bounds_and_renders(core: Core, raw: list[RawF
     answer = assemble(Evidence(read, images, fault, [stack], "message", ["error"]))
     assert msgspec.json.decode(msgspec.json.encode(answer), type=Analysis) == answer
     assert all(line.isprintable() for line in render_text(answer).split("\n"))
+
+
+said = st.lists(st.one_of(st.just(b"stillframe.request"), st.binary(max_size=300)), max_size=20)
+
+
+@given(said.map(b"\0".join), st.integers(0, 3))
+def test_what_an_application_said_is_printable_and_bounded(text: bytes, secrets: int) -> None:
+    """Every byte of it is the pod's."""
+    head = struct.pack("<II", 160, 1).ljust(152, b"\0")
+    note = head + struct.pack("<II", len(text), secrets) + bytes(16 * secrets) + text
+    read = CoreFile.from_bytes(Core().thread(7).add(1, note, name=b"STILLFRAME").build())
+    images = find_images(read, [])
+    answer = assemble(Evidence(read, images, find_fault(read, images, str), []))
+
+    assert answer.note is not None
+    assert "stillframe.request" not in answer.note.annotations
+    assert msgspec.convert(msgspec.to_builtins(answer), Analysis) == answer
+    lines = render_text(answer).splitlines()
+    assert all(line.isprintable() and len(line) <= 1024 for line in lines)
+    starts = [line.split(":")[0] for line in lines]
+    assert starts.count("Annotation") == len(answer.note.annotations)
+    assert starts.count("Request") == bool(answer.note.request)
+    assert starts.count("Left out") == bool(secrets)
 
 
 @given(st.text(), st.integers(1, 300))

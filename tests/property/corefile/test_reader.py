@@ -3,6 +3,8 @@
 "No crash" is: a value or InvalidInputError, for noise, cut and flipped input.
 """
 
+import struct
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -114,3 +116,30 @@ def test_noise_never_crashes_the_vendor_note(noise: bytes) -> None:
     except ValueError:
         return
     assert len(found.annotations) <= 64
+    assert len(found.secrets) <= 64
+
+
+words = st.binary(min_size=1, max_size=300).filter(lambda word: b"\0" not in word)
+
+
+@given(
+    st.lists(st.tuples(u64, u64), max_size=64),
+    st.dictionaries(words.map(lambda word: word[:63]), words.map(lambda word: word[:255])),
+)
+def test_what_an_application_said_reads_back(
+    secrets: list[tuple[int, int]], said: dict[bytes, bytes]
+) -> None:
+    text = b"".join(key + b"\0" + value + b"\0" for key, value in said.items())
+    ranges = b"".join(struct.pack("<QQ", *secret) for secret in secrets)
+    head = struct.pack("<II", 160, 1).ljust(152, b"\0")
+    note = decode_note(head + struct.pack("<II", len(text), len(secrets)) + ranges + text)
+
+    assert note.secrets == tuple(secrets)
+    assert list(note.annotations.items())[:64] == list(decoded(said).items())[:64]
+
+
+def decoded(said: dict[bytes, bytes]) -> dict[str, str]:
+    return {
+        key.decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace")
+        for key, value in list(said.items())[:64]
+    }

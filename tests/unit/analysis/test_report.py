@@ -83,7 +83,9 @@ def test_the_note_adds_what_a_core_has_no_place_for() -> None:
     assert answer.note.library == "1.2.3"
     assert answer.note.flags == ["truncated", "stack_overflow", "init_process"]
     assert answer.note.release == "timeout"
+    assert answer.note.request == "GET /cart 77"
     assert answer.note.annotations == {"version": "1.2.3", "shard": "b\\xffr"}
+    assert answer.note.secrets == 2
 
 
 def test_a_signal_known_only_to_the_note_is_the_signal() -> None:
@@ -199,6 +201,8 @@ def sample() -> Analysis:
             threads=5,
             threads_captured=4,
             annotations={"shard": "7"},
+            request="GET /cart 77",
+            secrets=2,
         ),
         soft_errors=["thread 19: not unwound: no registers"],
     )

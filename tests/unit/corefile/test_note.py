@@ -23,7 +23,8 @@ DECODED = json.loads((ROOT / "tests/golden/note-v1.json").read_text())
 def decoded(desc: bytes) -> dict[str, object]:
     note = decode_note(desc)
     fields = {**note.fields._asdict(), "id": note.fields.id.hex()}
-    return {**fields, "annotations": note.annotations}
+    ranges = [list(secret) for secret in note.secrets]
+    return {**fields, "secret_ranges": ranges, "annotations": note.annotations}
 
 
 def test_the_header_still_writes_the_golden_note(tmp_path: Path) -> None:
@@ -44,9 +45,18 @@ def test_a_longer_struct_of_a_newer_library_is_read_as_far_as_known() -> None:
 
 def test_a_shorter_struct_of_an_older_library_reads_as_zero_beyond_its_end() -> None:
     older = (48).to_bytes(4, "little") + GOLDEN[4:48]
-    fields = decode_note(older).fields
+    fields, annotations, secrets = decode_note(older)
     assert fields.id.hex() == DECODED["id"]
     assert (fields.signal, fields.release, fields.text_bytes) == (0, 0, 0)
+    assert (annotations, secrets) == ({}, ())
+
+
+@pytest.mark.parametrize(("claimed", "found"), [(2, 2), (3, 5), (2**32 - 1, 5)])
+def test_secrets_end_where_the_note_does(claimed: int, found: int) -> None:
+    """The golden text holds three more, read as such."""
+    size = int.from_bytes(GOLDEN[:4], "little")
+    note = GOLDEN[: size - 4] + claimed.to_bytes(4, "little") + GOLDEN[size:]
+    assert len(decode_note(note).secrets) == min(claimed, found)
 
 
 def test_a_core_carries_its_note() -> None:

@@ -1,0 +1,3 @@
+module stillframe.dev/crashers
+
+go 1.19
