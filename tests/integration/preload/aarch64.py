@@ -20,6 +20,49 @@ SYSROOTS: Mapping[str, Path] = {
 }
 LIBCS = tuple(SYSROOTS)
 
+ONE_REPORT = (
+    "null_read",
+    "null_write",
+    "wild",
+    "non_canonical",
+    "call_null",
+    "exec_data",
+    "ro_write",
+    "bus",
+    "ill",
+    "div0",
+    "int3",
+    "abort_call",
+    "assert_false",
+    "seccomp_trap",
+    "overflow_main",
+    "overflow_thread",
+    "overflow_small_thread",
+    "overflow_supplied_stack",
+    "thread_segv",
+    "with_threads",
+    "with_spinning",
+    "with_masked",
+    "with_closing",
+    "all_crash",
+    "exit_during_hold",
+    "filtered_int3",
+    "filtered_abort",
+    "forked_child",
+    "handled",
+)
+SELF_SENT = (
+    "kill_self",
+    "raise_segv",
+    "raise_abrt",
+)
+"""Crashes, but for an init process: the kernel ignores them there."""
+NO_REPORT = (
+    "ignored",
+    "exit_normal",
+    "threads_that_end",
+)
+
 QUEUEABLE = (
     "abort_call",
     "assert_false",
