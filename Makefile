@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTEST := pytest -q
 # Two cores: files are spread over workers only where tests share nothing.
-SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* deploy/helm/* 2>/dev/null)
+SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* tests/crashers/* deploy/helm/* 2>/dev/null)
 C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.[ch]' 'tests/*.cc' 'tests/*.cpp' 'examples/*.c')
 CLUSTER_NAME ?= sftest
 
@@ -32,7 +32,8 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@touch $@
 
 build: packages venv ## The preload library, the crashers and the examples
-	@$(MAKE) --no-print-directory -s -C preload
+	@$(MAKE) --no-print-directory -s -C preload ARCH=x86_64
+	@$(MAKE) --no-print-directory -s -C preload ARCH=aarch64
 	@$(MAKE) --no-print-directory -s -C tests/crashers
 	@$(MAKE) --no-print-directory -s -C examples
 
@@ -63,7 +64,8 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	ruff check .
 	lint-imports
 	clang-format --dry-run -Werror $(C_FILES)
-	$(MAKE) --no-print-directory -s -C preload tidy
+	$(MAKE) --no-print-directory -s -C preload tidy ARCH=x86_64
+	$(MAKE) --no-print-directory -s -C preload tidy ARCH=aarch64
 	shellcheck $(SHELL_SCRIPTS)
 	crds/generate --check
 	preload/generate-note --check

@@ -39,10 +39,10 @@ static struct sf_inflight *origin(uint64_t sp)
 }
 
 /* What a handler of the application was called for. */
-static bool report(const struct sf_inflight *record, uint32_t flags)
+static bool report(struct sf_inflight *record, uint32_t flags)
 {
-	return sf_crash_report(&record->si, &record->uc, SF_INVOLVEMENT_HANDLER,
-			       flags);
+	return sf_crash_report(&record->si, sf_inflight_uc(record),
+			       SF_INVOLVEMENT_HANDLER, flags);
 }
 
 /* The default action: report, and die by it. */
@@ -72,7 +72,7 @@ static void postpone(int sig, const siginfo_t *si, struct ucontext *uc,
 {
 	int pid = sf_getpid();
 
-	uc->uc_sigmask |= SF_BIT(sig);
+	*sf_sigbits(&uc->uc_sigmask) |= SF_BIT(sig);
 	sf_block_all(); /* until then it would come at once */
 	if (si->si_code == SI_TKILL)
 		sf_sys4(__NR_rt_tgsigqueueinfo, pid, sf_gettid(), sig, si);
@@ -139,9 +139,11 @@ static void call_handler(int sig, siginfo_t *si, struct ucontext *uc,
 
 	if (action->sa_flags & SA_RESETHAND)
 		sf_action_reset(sig);
-	uc->uc_sigmask |= blocked; /* as the application knows it */
+	*sf_sigbits(&uc->uc_sigmask) |=
+		blocked; /* as the application knows it */
 	sf_inflight_enter(&record, outer, si, uc);
-	record.blocked = blocked | (action->sa_mask & sf_kept_open());
+	record.blocked =
+		blocked | (*sf_sigbits(&action->sa_mask) & sf_kept_open());
 	if (!(action->sa_flags & SA_NODEFER))
 		record.blocked |= SF_BIT(sig);
 	if (!(action->sa_flags & SA_ONSTACK) &&
@@ -163,7 +165,7 @@ void sf_on_signal(int sig, siginfo_t *si, void *context)
 	bool forced = sf_forced(si);
 	uint64_t blocked;
 
-	sf_notice_bypass(uc->uc_sigmask);
+	sf_notice_bypass(*sf_sigbits(&uc->uc_sigmask));
 	blocked = outer ? outer->blocked : sf_thread_state.blocked;
 	/* Go opens a signal it wants to die by, in its handler, past libc. */
 	if ((blocked & SF_BIT(sig)) && sf_sent_past_libc(si, uc))
@@ -185,7 +187,7 @@ static void report_and_return(struct sf_inflight *record, uint32_t flags,
 {
 	sf_block_all();
 	report(record, flags);
-	uc->uc_sigmask = ~SF_BIT(record->si.si_signo);
+	*sf_sigbits(&uc->uc_sigmask) = ~SF_BIT(record->si.si_signo);
 }
 
 void sf_handler_returned(struct ucontext *uc)
@@ -193,8 +195,8 @@ void sf_handler_returned(struct ucontext *uc)
 	struct sf_inflight *record = sf_inflight_leave(uc);
 
 	/* The handler may have changed the mask it returns to. */
-	sf_set_blocked(uc->uc_sigmask & sf_kept_open());
-	uc->uc_sigmask &= ~sf_kept_open();
+	sf_set_blocked(*sf_sigbits(&uc->uc_sigmask) & sf_kept_open());
+	*sf_sigbits(&uc->uc_sigmask) &= ~sf_kept_open();
 	if (!record)
 		return;
 	if (record->resent &&

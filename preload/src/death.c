@@ -77,16 +77,20 @@ void sf_die_by(const siginfo_t *si, struct ucontext *uc)
 	sf_sys4(__NR_rt_sigaction, sig, &fallback, NULL, sizeof(sigset_t));
 	/* Everything else stays blocked, or a SIGTERM that came meanwhile would
 	 * be delivered first and change the exit status. */
-	uc->uc_sigmask = ALL_SIGNALS & ~SF_BIT(sig);
+	*sf_sigbits(&uc->uc_sigmask) = ALL_SIGNALS & ~SF_BIT(sig);
 	/* abort() in an init process ends in a fault, which has a handler. */
 	if (pid == 1 && sig == SIGABRT)
-		uc->uc_sigmask &= ~SF_BIT(SIGSEGV);
+		*sf_sigbits(&uc->uc_sigmask) &= ~SF_BIT(SIGSEGV);
 	/* Queued even for a fault that would happen again: memory may have been
 	 * mapped since, and a process must not survive its crash.  Self-sent,
 	 * so the kernel keeps the original si_code and si_addr. */
 	error = sf_sys4(__NR_rt_tgsigqueueinfo, pid, sf_gettid(), sig, si);
-	/* The kernel drops that signal for init, and a filter may refuse it:
-	 * then the process has to fault again. */
+	/* A filter may refuse that: what was sent is sent again, its si_code
+	 * lost. */
+	if (error && !sf_forced(si))
+		error = sf_sys3(__NR_tgkill, pid, sf_gettid(), sig);
+	/* The kernel drops that signal for init; with that, or where nothing can
+	 * be sent, the process has to fault again. */
 	if (pid == 1 || error)
 		sf_rewind(uc, si);
 }

@@ -37,7 +37,7 @@ static struct sigaction action(sf_handler *handler, uint64_t flags,
 		.sa_handler = (__sighandler_t)(void *)handler,
 		.sa_flags = flags | SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
 		.sa_restorer = sf_restore,
-		.sa_mask = mask,
+		.sa_mask = sf_sigset(mask),
 	};
 }
 
@@ -66,7 +66,7 @@ static struct sigaction physical(const struct sigaction *theirs)
 	if (theirs->sa_handler == SIG_DFL)
 		return action(sf_on_signal, SA_RESTART, ALL_SIGNALS);
 	return action(sf_on_signal, (theirs->sa_flags & PASSED_ON) | SA_NODEFER,
-		      theirs->sa_mask & ~sf_kept_open());
+		      *sf_sigbits(&theirs->sa_mask) & ~sf_kept_open());
 }
 
 void sf_dispositions_install(void)
@@ -123,7 +123,7 @@ static void close_masks(int sig)
 		if (!(opened[other] & SF_BIT(sig)) ||
 		    set_action(other, NULL, &now) != 0)
 			continue;
-		now.sa_mask |= SF_BIT(sig);
+		*sf_sigbits(&now.sa_mask) |= SF_BIT(sig);
 		set_action(other, &now, NULL);
 		opened[other] &= ~SF_BIT(sig);
 	}

@@ -47,7 +47,7 @@ void sf_inflight_enter(struct sf_inflight *record, struct sf_inflight *outer,
 	record->frame = uc;
 	record->resent = false;
 	record->si = *si;
-	memcpy(record->bytes, uc, sizeof(record->bytes));
+	memcpy(record->uc, uc, sizeof(record->uc));
 	if (at >= start && at < end)
 		place(record, start, end);
 	else

@@ -22,11 +22,14 @@ struct sf_inflight {
 	uint64_t blocked;		 /* virtual mask inside the handler */
 	bool resent; /* the handler sent the signal once more, to die by it */
 	siginfo_t si;
-	union {
-		struct ucontext uc;
-		char bytes[SF_UCONTEXT_BYTES]; /* all that is filled */
-	};
+	/* The beginning of a struct ucontext, which may be large. */
+	char uc[SF_UCONTEXT_BYTES] __attribute__((aligned(16)));
 };
+
+static inline struct ucontext *sf_inflight_uc(struct sf_inflight *record)
+{
+	return (struct ucontext *)record->uc;
+}
 
 /* Per thread; initial-exec, so found without a call. */
 struct sf_thread_state {

@@ -55,12 +55,18 @@ static void put_header(struct sf_output *out, const char *owner, uint32_t type,
 	sf_output_align(out, 4);
 }
 
+void sf_note_put(struct sf_output *out, const char *owner, uint32_t type,
+		 const void *desc, uint64_t bytes)
+{
+	put_header(out, owner, type, bytes);
+	sf_output_put(out, desc, bytes);
+	sf_output_align(out, 4);
+}
+
 static void put_note(struct sf_output *out, uint32_t type, const void *desc,
 		     uint64_t bytes)
 {
-	put_header(out, "CORE", type, bytes);
-	sf_output_put(out, desc, bytes);
-	sf_output_align(out, 4);
+	sf_note_put(out, "CORE", type, desc, bytes);
 }
 
 /* The signal is in every thread's: gdb believes the last. */
@@ -70,7 +76,7 @@ static void put_prstatus(struct sf_output *out, int tid, int sig,
 	struct prstatus status = {
 		.pr_info.si_signo = sig,
 		.pr_cursig = (int16_t)sig,
-		.pr_sighold = uc->uc_sigmask,
+		.pr_sighold = *sf_sigbits(&uc->uc_sigmask),
 		.pr_pid = tid,
 		.pr_ppid = (int)sf_sys0(__NR_getppid),
 		.pr_pgrp = (int)sf_sys1(__NR_getpgid, 0),
@@ -82,12 +88,15 @@ static void put_prstatus(struct sf_output *out, int tid, int sig,
 	put_note(out, NT_PRSTATUS, &status, sizeof(status));
 }
 
-static void put_fpregs(struct sf_output *out, const struct ucontext *uc)
+/* What else there is about the thread of the last NT_PRSTATUS. */
+static void put_more_registers(struct sf_output *out, const struct ucontext *uc,
+			       uint64_t tls_base)
 {
 	const struct sf_fpregs *fpregs = sf_fpregs_from(uc);
 
 	if (fpregs)
 		put_note(out, NT_PRFPREG, fpregs, sizeof(*fpregs));
+	sf_arch_notes_put(out, tls_base);
 }
 
 struct sf_range sf_notes_next_secret(const struct sf_notes *notes,
@@ -211,7 +220,7 @@ void sf_notes_put(struct sf_notes *notes, struct sf_output *out)
 	put_note(out, NT_SIGINFO, crash->si, sizeof(siginfo_t));
 	put_note(out, NT_AUXV, notes->auxv, notes->auxv_bytes);
 	put_files(out);
-	put_fpregs(out, crash->uc);
+	put_more_registers(out, crash->uc, crash->tls_base);
 	for (uint32_t i = 0; notes->other_threads && i < sf_threads.count;
 	     i++) {
 		const struct sf_thread *t = &sf_threads.entry[i];
@@ -219,7 +228,7 @@ void sf_notes_put(struct sf_notes *notes, struct sf_output *out)
 		if (!__atomic_load_n(&t->parked, __ATOMIC_ACQUIRE))
 			continue;
 		put_prstatus(out, t->tid, sig, t->uc, t->tls_base);
-		put_fpregs(out, t->uc);
+		put_more_registers(out, t->uc, t->tls_base);
 	}
 	put_crash_note(notes, out);
 }

@@ -37,6 +37,10 @@ uint64_t sf_own_stat_field(int number);
 /* Fills the vendor note but for what the writer decides (flags, counts). */
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id);
 
+/* Puts one note. */
+void sf_note_put(struct sf_output *out, const char *owner, uint32_t type,
+		 const void *desc, uint64_t bytes);
+
 /* Puts all notes; call with a counting output first to learn the size. */
 void sf_notes_put(struct sf_notes *notes, struct sf_output *out);
 

@@ -71,6 +71,10 @@ static void *start_with_altstack(void *argument)
 }
 #pragma GCC diagnostic pop
 
+/* Of the attributes, what every libc has and no libc keeps anything behind:
+ * glibc's type is larger than musl's where it has room to grow. */
+#define ATTR_USED 56
+
 union attr {
 	char bytes[SF_PTHREAD_ATTR_BYTES];
 	uint64_t align;
@@ -101,7 +105,7 @@ static int create_with_altstack(sf_pthread *ret, const sf_pthread_attr *attr,
 	/* A copy, because the application may share its attributes between
 	 * threads; what they point to stays its own. */
 	if (attr)
-		memcpy(&copy, attr, sizeof(copy));
+		memcpy(&copy, attr, ATTR_USED);
 	else if ((SF_NEXT(pthread_getattr_default_np)
 			  ? SF_NEXT(pthread_getattr_default_np)(ours)
 			  : SF_NEXT(pthread_attr_init)(ours)) != 0)

@@ -30,7 +30,7 @@ static void describe(int sig, struct sf_libc_sigaction *ret)
 
 	*ret = (struct sf_libc_sigaction){
 		.handler = handler_of(sig),
-		.mask.word[0] = theirs.sa_mask,
+		.mask.word[0] = *sf_sigbits(&theirs.sa_mask),
 		.flags = (int)theirs.sa_flags, /* SA_RESTORER, too */
 		.restorer = theirs.sa_restorer,
 	};

@@ -4,6 +4,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.cluster import imaging
@@ -29,9 +30,13 @@ def images() -> int:
     """Runs `tests/cluster/images`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="images", description="The project's container images.")
     parser.add_argument("verb", choices=("context", "build"))
-    make = {"context": imaging.python_context, "build": imaging.project_images}
+    make: dict[str, list[Callable[[], object]]] = {
+        "context": [imaging.python_context],
+        "build": [imaging.project_images, imaging.foreign_images],
+    }
     try:
-        make[parser.parse_args().verb]()
+        for step in make[parser.parse_args().verb]:
+            step()
     except ClusterError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1

@@ -52,6 +52,8 @@ class Image:
     name: str
     dockerfile: Path
     context: Path
+    architecture: str = ""
+    """As in the image's configuration; empty: this machine's."""
 
     @property
     def reference(self) -> str:
@@ -84,6 +86,17 @@ PROJECT = (
     Image("demo", ROOT / "examples" / "Dockerfile", ROOT / "build" / "examples"),
     Image("crashers", ROOT / "tests" / "crashers" / "Dockerfile", ROOT / "build" / "crashers"),
 )
+OTHER_ARCHITECTURE, _OTHER_MACHINE = {
+    "x86_64": ("arm64", "aarch64"),
+    "aarch64": ("amd64", "x86_64"),
+}[platform.machine()]
+FOREIGN = Image(
+    f"injector-{OTHER_ARCHITECTURE}",
+    ROOT / "preload" / "Dockerfile",
+    ROOT / "build" / "preload" / _OTHER_MACHINE,
+    OTHER_ARCHITECTURE,
+)
+"""The injector for the nodes of a mixed cluster that this machine cannot be."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,12 @@ def project_images() -> Built:
         _base_context()
         _python_context()
         return _build((BASE, *PROJECT))
+
+
+def foreign_images() -> Built:
+    """What no node on this machine can run; built unless it is current."""
+    with locked():
+        return _build((FOREIGN,))
 
 
 def python_context() -> None:
@@ -207,6 +226,7 @@ def _build(images: Sequence[Image]) -> Built:
         _buildah(
             *("build", "--quiet", "--layers", "--isolation=chroot", "--network=host"),
             *("--pull-never", f"--build-arg=BASE_IMAGE={BASE.reference}"),
+            *([f"--platform=linux/{image.architecture}"] if image.architecture else []),
             *(f"--tag={image.reference}", "--file", image.dockerfile, image.context),
         )
         with tempfile.TemporaryDirectory(dir=_cache()) as scratch:

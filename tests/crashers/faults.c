@@ -52,9 +52,17 @@ NOINLINE void bus(void)
 	sink = page[100];
 }
 
+#ifdef __aarch64__
+#define UNDEFINED  "udf #0"
+#define BREAKPOINT "brk #0"
+#else
+#define UNDEFINED  "ud2"
+#define BREAKPOINT "int3"
+#endif
+
 NOINLINE void ill(void)
 {
-	__asm__ volatile("ud2");
+	__asm__ volatile(UNDEFINED);
 }
 
 NOINLINE void div0(void)
@@ -64,7 +72,7 @@ NOINLINE void div0(void)
 
 NOINLINE void int3(void)
 {
-	__asm__ volatile("int3");
+	__asm__ volatile(BREAKPOINT);
 	sink = 1;
 }
 

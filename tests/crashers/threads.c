@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -236,6 +237,21 @@ NOINLINE void threads_that_end(void)
 	before = mapped_pages();
 	start_and_join(threads);
 	exit(mapped_pages() - before > threads / 2 ? 1 : 0);
+}
+
+/* Not a byte behind the attributes can be read. */
+NOINLINE void attributes_at_the_end(void)
+{
+	char *pages = mmap(NULL, 1 << 17, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t *attr = (pthread_attr_t *)(pages + (1 << 16)) - 1;
+	pthread_t thread;
+
+	mprotect(pages + (1 << 16), 1 << 16, PROT_NONE);
+	pthread_attr_init(attr);
+	start(&thread, attr, end_in_thread, NULL);
+	pthread_join(thread, NULL);
+	exit(0);
 }
 
 static void clean_up(void *unused)

@@ -70,6 +70,7 @@ extern volatile uintptr_t zero; /* unknown to the optimizer */
 	X(all_crash)                                                           \
 	X(exit_during_hold)                                                    \
 	X(threads_that_end)                                                    \
+	X(attributes_at_the_end)                                               \
 	X(crash_in_cancel)                                                     \
 	X(with_loading)
 

@@ -52,6 +52,13 @@ const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc)
 	return (const struct sf_fpregs *)uc->uc_mcontext.fpstate;
 }
 
+/* None: the TLS base is among the registers. */
+void sf_arch_notes_put(struct sf_output *out, uint64_t tls_base)
+{
+	(void)out;
+	(void)tls_base;
+}
+
 void sf_allow_misaligned(void)
 {
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\t" /* the red zone */

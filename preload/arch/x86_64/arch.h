@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct sf_output;
+
 #define SF_ELF_MACHINE EM_X86_64
 #define SF_AUDIT_ARCH  AUDIT_ARCH_X86_64
 
@@ -41,6 +43,18 @@ static inline uint64_t sf_pc(const struct ucontext *uc)
 	return uc->uc_mcontext.rip;
 }
 
+/* Bit n - 1 for signal n. */
+static inline sigset_t sf_sigset(uint64_t bits)
+{
+	return bits;
+}
+
+/* A set's word: bit n - 1 for signal n. */
+static inline uint64_t *sf_sigbits(const sigset_t *set)
+{
+	return (uint64_t *)(uintptr_t)set;
+}
+
 /* The calling thread's TLS base: what identifies it to its libc. */
 uint64_t sf_tls_base(void);
 
@@ -48,8 +62,12 @@ uint64_t sf_tls_base(void);
 void sf_regs_from(struct sf_regs *ret, const struct ucontext *uc,
 		  uint64_t tls_base);
 
-/* NULL when the frame carries no floating point state. */
+/* NULL when the frame carries no floating point state; valid until the next
+ * call. */
 const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc);
+
+/* The notes of a thread that this architecture alone has. */
+void sf_arch_notes_put(struct sf_output *out, uint64_t tls_base);
 
 /* Moves the context back so that returning to it raises `si` once more.
  * Needed by an init process for signals whose pc is already past the cause:

@@ -31,6 +31,8 @@ class Code(NamedTuple):
     """The 8 bytes of executable code before an address, or fewer where there is no code."""
     module: Callable[[int], object]
     """Something that is equal for addresses in the same module."""
+    signature_mask: int = 0
+    """Bits to strip from a return address; see :class:`CoreFile`."""
 
 
 def scan(stack: bytes, pc: int, code: Code) -> list[int]:
@@ -42,7 +44,8 @@ def scan(stack: bytes, pc: int, code: Code) -> list[int]:
     """
     found: list[int] = []
     usable = min(len(stack), MAX_SCAN_BYTES) // 8 * 8
-    for (word,) in struct.iter_unpack("<Q", stack[:usable]):
+    for (signed,) in struct.iter_unpack("<Q", stack[:usable]):
+        word = signed & ~code.signature_mask
         if word >= 4096 and _may_return_to(word, pc, code):
             found.append(word)
             pc = word

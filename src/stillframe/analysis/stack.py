@@ -33,7 +33,8 @@ def find_stack(
     core: CoreFile, images: Images, unwinder: Unwinder, thread: Thread, limit: int
 ) -> Stack:
     """The stack of a thread, about ``limit`` frames; raises what drgn raises."""
-    code = Code(core.machine, lambda at: read_code(core, images, at - 8, 8), images.at)
+    before = partial(_code_before, core, images)
+    code = Code(core.machine, before, images.at, core.signature_mask)
     trace = unwinder.trace(thread.tid, limit - _OLDEST, _OLDEST)
     verdict = judge(trace.frames, partial(is_code, core, images), partial(_has_cfi, images))
     inner = sum(frame.trust == "context" for frame in verdict.frames)
@@ -65,6 +66,8 @@ def _missed(
     system calls, and of "code" that is none.
     """
     following = callers[0].raw if callers else None
+    if following and following.interrupted:
+        return []  # drgn found the caller itself: by the link register of aarch64
     if not is_code(core, images, thread.pc):
         found = jumped_from(core, thread, code)
     elif following and callers[0].trust == "frame_pointer":
@@ -73,6 +76,10 @@ def _missed(
     else:
         return []
     return list(takewhile(lambda address: not following or address != following.pc, found))
+
+
+def _code_before(core: CoreFile, images: Images, address: int) -> bytes:
+    return read_code(core, images, address - 8, 8)
 
 
 def _has_cfi(images: Images, address: int) -> bool:

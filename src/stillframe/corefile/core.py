@@ -19,6 +19,7 @@ from .elf import (
     parse_header,
 )
 from .notes import (
+    NT_ARM_PAC_MASK,
     NT_AUXV,
     NT_FILE,
     NT_PRPSINFO,
@@ -31,6 +32,7 @@ from .notes import (
     SignalInfo,
     decode_auxv,
     decode_files,
+    decode_pac_mask,
     decode_prpsinfo,
     decode_prstatus,
     decode_siginfo,
@@ -81,6 +83,8 @@ class CoreFile:
         self.auxv: dict[int, int] = {}
         self.files: tuple[MappedFile, ...] = ()
         self.note: CrashNote | None = None
+        self.signature_mask: int = 0
+        """Bits of a return address that aarch64 may have signed it with."""
         self.problems: list[str] = []
         needed = max((s.offset + s.filesz for s in header.segments), default=0)
         self.truncated: bool = needed > len(data)
@@ -153,6 +157,8 @@ class CoreFile:
     def _read_note(self, record: NoteRecord, threads: list[Thread]) -> None:
         if is_crash_note(record):
             self.note = self.note or decode_note(record.desc)
+        elif (record.name, record.type) == (b"LINUX", NT_ARM_PAC_MASK):
+            self.signature_mask = decode_pac_mask(record.desc)
         elif record.name != b"CORE":
             return
         elif record.type == NT_PRSTATUS:

@@ -17,6 +17,8 @@ NT_PRPSINFO = 3
 NT_AUXV = 6
 NT_SIGINFO = 0x53494749
 NT_FILE = 0x46494C45
+NT_ARM_PAC_MASK = 0x406
+"""Owner ``LINUX``; ``struct user_pac_mask`` of ``arch/arm64/include/uapi/asm/ptrace.h``."""
 
 _PRSTATUS_PID = struct.Struct("<32xi")
 _PRSTATUS_SIGNAL = struct.Struct("<12xh")
@@ -126,6 +128,14 @@ def decode_auxv(desc: bytes) -> dict[int, int]:
             break
         entries.setdefault(key, value)
     return entries
+
+
+def decode_pac_mask(desc: bytes) -> int:
+    """The bits of a signed return address that hold its signature."""
+    if len(desc) < 16:
+        raise ValueError(f"NT_ARM_PAC_MASK of {len(desc)} bytes")
+    _data, instructions = struct.unpack_from("<QQ", desc)
+    return int(instructions)
 
 
 def decode_files(desc: bytes) -> tuple[MappedFile, ...]:

@@ -121,13 +121,15 @@ def crasher_of(libc: str) -> Path:
     return CRASHERS / libc / "crasher"
 
 
-def make(directory: Path) -> None:
-    subprocess.run(["make", "-s", "-C", directory], check=True, stdout=subprocess.DEVNULL)
+def make(directory: Path, *variables: str) -> None:
+    command = ["make", "-s", "-C", directory, *variables]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")
 def note_dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    make(ROOT / "preload")
+    make(ROOT / "preload", "ARCH=x86_64")
+    make(ROOT / "preload", "ARCH=aarch64")
     make(ROOT / "tests/crashers")
     program = tmp_path_factory.mktemp("note") / "note_dump"
     source = Path(__file__).with_name("note_dump.c")

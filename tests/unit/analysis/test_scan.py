@@ -93,5 +93,13 @@ def test_aarch64_calls(word: int, pc: int, *, found: bool) -> None:
     assert bool(result) is found
 
 
+def test_signed_return_addresses_are_stripped() -> None:
+    text = text_with((0x100, struct.pack("<I", 0xD63F0020)))  # blr x1
+    code = code_of(text, Machine.AARCH64)
+    stack = words(BASE + 0x104 | 0x2B << 48)
+    assert scan(stack, BASE, code) == []
+    assert scan(stack, BASE, code._replace(signature_mask=0x7F << 48)) == [BASE + 0x104]
+
+
 def test_a_stack_that_ends_in_half_a_word_is_scanned_to_there() -> None:
     assert scan(b"\xff" * 13, BASE, code_of(text_with())) == []

@@ -54,6 +54,16 @@ def test_threads_come_in_order_with_registers(core: CoreFile) -> None:
     assert core.threads[0].signal == 11
 
 
+def test_signature_mask_is_that_of_return_addresses() -> None:
+    masks = struct.pack("<QQ", 0, 0x7F << 48)
+    signing = small().add(0x406, masks, b"LINUX").build()
+    broken = CoreFile.from_bytes(small().add(0x406, masks[:8], b"LINUX").build())
+
+    assert CoreFile.from_bytes(small().build()).signature_mask == 0
+    assert CoreFile.from_bytes(signing).signature_mask == 0x7F << 48
+    assert (broken.signature_mask, broken.problems) == (0, ["NT_ARM_PAC_MASK of 8 bytes"])
+
+
 def test_only_the_thread_of_the_process_note_has_a_name(core: CoreFile) -> None:
     assert [t.name for t in core.threads] == ["app", None]
 

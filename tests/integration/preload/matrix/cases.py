@@ -124,6 +124,7 @@ THREADS = (
     Case("crash_while_exiting", "another thread is in exit()"),
     Case("crash_in_cancel", "fault in a cancellation handler"),
     Case("threads_that_end", "5,000 threads that end", ("5000",), why=HEALTHY),
+    Case("attributes_at_the_end", "thread attributes at the end of a page", why=HEALTHY),
 )
 HANDLERS = (
     Case("recovered", "siglongjmp out of 1,000 faults", why=RECOVERED),
