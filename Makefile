@@ -56,7 +56,7 @@ format: venv ## Format Python and C
 
 type: venv ## mypy --strict
 	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator tests/cluster tests/support
-	mypy --scripts-are-modules crds/generate preload/generate-note tests/integration/preload/matrix/generate-coverage
+	mypy --scripts-are-modules crds/generate preload/fuzz/make-corpus preload/generate-note tests/integration/preload/matrix/generate-coverage
 
 lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date
 	ruff format --check .
@@ -72,8 +72,8 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
 
 # --- tests ----------------------------------------------------------------------
-.PHONY: test test-unit test-integration test-preload test-api test-e2e ci
-test: lint build test-unit test-integration test-api test-e2e ## Everything we claim (long runs shortened)
+.PHONY: test test-unit test-integration test-preload test-api test-e2e ci fuzz-preload soak-preload
+test: lint build test-unit fuzz-preload test-integration soak-preload test-api test-e2e ## Everything we claim (long runs shortened)
 
 test-unit: venv build ## Unit and property tests: need nothing
 	$(PYTEST) tests/unit tests/property
@@ -93,6 +93,16 @@ test-e2e: venv build ## A real two-node Kubernetes
 	$(PYTEST) tests/e2e
 
 ci: test ## What CI runs
+
+# --- long runs; `make test` makes short ones of them -----------------------------
+MINUTES ?= 0
+N ?= 200
+
+fuzz-preload: packages ## Fuzz the library's pure parts with sanitizers (MINUTES=0: 5 s each)
+	@$(MAKE) --no-print-directory -s -C preload/fuzz MINUTES=$(MINUTES)
+
+soak-preload: venv build ## N crashes, 64 at once, against an agent killed at random (SEED=n)
+	$(PY) -m tests.soak.preload --crashes $(N) $(if $(SEED),--seed $(SEED))
 
 # --- the main job ---------------------------------------------------------------
 .PHONY: demo demo-down images bench

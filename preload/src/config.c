@@ -5,6 +5,10 @@
 #include "sys.h"
 #include "text.h"
 
+/* Far beyond any sense, and small enough for sums in nanoseconds: a hold of
+ * 2^64 ms must not become one of a few. */
+#define NUMBER_MAX 1000000000000ULL
+
 #define BIT(sig) (1ULL << ((sig)-1))
 
 struct sf_config sf_config;
@@ -41,7 +45,7 @@ static void set_number(uint64_t *ret, const char *value)
 	uint64_t number = sf_number(&end, 10);
 
 	if (end != value && *end == '\0')
-		*ret = number;
+		*ret = number < NUMBER_MAX ? number : NUMBER_MAX;
 }
 
 /* "SEGV,ABRT": names without the SIG prefix; unknown ones are ignored. */

@@ -3,6 +3,7 @@
 #define SF_MAPS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define SF_MAPS_MAX  8192
@@ -18,7 +19,7 @@ struct sf_map {
 struct sf_maps {
 	uint32_t count;
 	uint32_t names_used;
-	bool truncated; /* the table was too small */
+	bool truncated; /* a mapping or the end of a name did not fit */
 	struct sf_map entry[SF_MAPS_MAX];
 	char names[SF_NAMES_MAX];
 };
@@ -27,6 +28,12 @@ extern struct sf_maps sf_maps;
 
 /* Fills sf_maps; leaves it empty when /proc is not there. */
 void sf_maps_read(void);
+
+/* Its two halves: empties sf_maps; adds the mappings of a piece of text, which
+ * may begin and end anywhere. Lines of another kind, and those that do not lie
+ * above the last one, are left out. */
+void sf_maps_reset(void);
+void sf_maps_add(const char *text, size_t bytes);
 
 /* The mapping that contains `address`, or the next one above it, or NULL. */
 const struct sf_map *sf_maps_at_or_above(uint64_t address);

@@ -41,6 +41,17 @@ struct sf_r_debug {
 	uint64_t r_ldbase;
 };
 
+/* The same in any list: the definition after the module whose dynamic section
+ * is `dynamic`.
+ *
+ * Trusted, because the loader follows it in each of its own lookups and would
+ * have crashed before us: every address (of maps, dynamic sections, tables),
+ * that dynamic sections and names end, and that what a hash table points at is
+ * mapped.  Not trusted: that the list and the hash chains end, that a table is
+ * there, and what any symbol says. */
+struct sf_symbol sf_next_after(const struct sf_link_map *map,
+			       const void *dynamic, const char *name);
+
 /* Longest list we follow: a corrupted one may be circular. */
 #define SF_LINK_MAP_MAX 2048
 

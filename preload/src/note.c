@@ -6,9 +6,6 @@
 #include "sys.h"
 #include "text.h"
 
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char etext[] __attribute__((visibility("hidden")));
-
 static uint64_t inode(const char *path)
 {
 	struct stat st;
@@ -18,30 +15,28 @@ static uint64_t inode(const char *path)
 
 /* The second field, a name in parentheses, may itself contain blanks and
  * parentheses. */
-uint64_t sf_stat_field(int number)
+uint64_t sf_stat_number(const char *stat, int number)
 {
-	char stat[1024];
 	const char *at = stat;
 	const char *after = stat;
 	int field = 2;
+	uint64_t value;
 
-	if (sf_read_file("/proc/self/stat", stat, sizeof(stat)) <= 0)
-		return 0;
 	for (; *at != '\0'; at++)
 		if (*at == ')')
 			after = at;
 	for (; *after != '\0' && field < number; after++)
 		field += *after == ' ';
-	return sf_number(&after, 10);
+	value = sf_number(&after, 10);
+	return *after == ' ' ? value : 0; /* not cut short */
 }
 
-static uint32_t involvement(const struct ucontext *uc)
+uint64_t sf_stat_field(int number)
 {
-	uint64_t pc = sf_pc(uc);
+	char stat[512];
+	long got = sf_read_file("/proc/self/stat", stat, sizeof(stat));
 
-	return pc >= (uint64_t)__ehdr_start && pc < (uint64_t)etext
-		       ? SF_INVOLVEMENT_INTERPOSER
-		       : SF_INVOLVEMENT_NONE;
+	return got > 0 ? sf_stat_number(stat, number) : 0;
 }
 
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
@@ -69,7 +64,6 @@ void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 	} else {
 		n->address = (uint64_t)si->si_addr;
 	}
-	n->involvement = involvement(crash->uc);
 	if (crash->pid == 1)
 		n->flags |= SF_FLAG_INIT_PROCESS;
 }

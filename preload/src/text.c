@@ -1,10 +1,20 @@
 #include "text.h"
 
+/* What every machine we run on moves at once, wherever it lies. */
+typedef uint64_t block __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* In blocks, because a recovered fault copies a signal frame of several
+ * kilobytes: byte by byte that took longer than the kernel's whole delivery. */
 void *memcpy(void *restrict to, const void *restrict from, size_t size)
 {
 	uint8_t *t = to;
 	const uint8_t *f = from;
 
+	for (; size >= sizeof(block); size -= sizeof(block)) {
+		*(block *)t = *(const block *)f;
+		t += sizeof(block);
+		f += sizeof(block);
+	}
 	while (size--)
 		*t++ = *f++;
 	return to;
@@ -93,8 +103,10 @@ uint64_t sf_number(const char **text, unsigned base)
 {
 	uint64_t value = 0;
 
-	while (digit(**text) < base)
-		value = value * base + digit(*(*text)++);
+	for (; digit(**text) < base; (*text)++)
+		if (__builtin_mul_overflow(value, base, &value) ||
+		    __builtin_add_overflow(value, digit(**text), &value))
+			value = UINT64_MAX;
 	return value;
 }
 

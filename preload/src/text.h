@@ -21,7 +21,8 @@ void sf_copy(char *ret, size_t size, const char *text);
 void sf_append(char *text, size_t size, const char *more);
 void sf_append_number(char *text, size_t size, uint64_t value);
 
-/* Reads digits of base 10 or 16 and moves *text past them. */
+/* Reads digits of base 10 or 16 and moves *text past them; UINT64_MAX for what
+ * is larger. */
 uint64_t sf_number(const char **text, unsigned base);
 
 /* The value after `label` at the start of a line, blanks skipped, or NULL. */

@@ -125,6 +125,11 @@ class Operator(IntakeServicer):
             assert done, f"{len(self.calls)} of {count} reports after {seconds} s"
         return list(self.reports.values())
 
+    def wait_change(self, seconds: float) -> None:
+        """Until the next call, or for so long."""
+        with self._changed:
+            self._changed.wait(seconds)
+
     def Submit(  # noqa: N802 -- the protocol's name
         self, request: SubmitRequest, context: grpc.ServicerContext
     ) -> SubmitResponse:

@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import IO, Self, TypeVar
 
 from stillframe_agent.manifest import Manifest, decode
 from stillframe_agent.mounts import volume_of
@@ -201,13 +201,18 @@ class Pod:
         )
 
     def start(
-        self, *command: object, init: bool = False, preload: bool = False, **variables: object
+        self,
+        *command: object,
+        init: bool = False,
+        preload: bool = False,
+        stderr: int | IO[str] = subprocess.DEVNULL,
+        **variables: object,
     ) -> subprocess.Popen[str]:
         """Start a process in the pod's cgroup."""
         environment = {names.ENV_DIR: self._volume.path, **variables}
         if preload:
             environment[names.ENV_PRELOAD] = LIBRARY
-        namespaces = ("unshare", "--pid", "--fork", "--kill-child") if init else ()
+        namespaces = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc") if init else ()
         return self.node.start(
             "sh",
             "-c",
@@ -218,7 +223,7 @@ class Pod:
             *(f"{key}={value}" for key, value in environment.items()),
             *command,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
             cwd="/",
         )
 

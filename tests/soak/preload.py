@@ -1,0 +1,526 @@
+"""Thousands of crashes, 64 at once, against the real agent while it is killed at random.
+
+Waves of 64, so that there is an agent to meet; each comes when the reports of
+the last have nearly all come.
+
+Flows in: the number of crashes and a seed.  Flows out: figures, and exit
+status 1 when one of these is not 0:
+
+- hangs: a process still there `HANG_SECONDS` after its start;
+- changed exit statuses: one that the same case never had without the library,
+  measured at the start of this very run;
+- lost: a snapshot that nobody reported, or a crash that made none though the
+  same case did with no agent around;
+- wrong attributions: a report whose pod is not the one the crash was started
+  in, and every report beyond the snapshots that were written;
+- agents that ended by themselves.
+
+**How it is counted.**  Every crasher runs under a name of its own, which the
+kernel puts into ``comm`` and a report carries as ``process``; the library says
+on stderr what it did (``STILLFRAME_DEBUG``), so each snapshot that was written
+is known, and so is each that was not because its directory was full (errno 24;
+those are lost by design and counted apart).  A report without a process (its
+analysis was killed too often, or the writer died early) is told by its pod
+alone, and makes up for one of that pod.
+
+The seed gives the cases, their order and the agent's times of death; what
+happens between them is up to the machine.
+"""
+
+import argparse
+import os
+import random
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stillframe.rpc.v1.intake_pb2 import Report
+from tests.integration.agent.intake import Operator
+from tests.integration.agent.node import CRASHERS, Agent, Node, Pod
+
+AT_ONCE = 64
+LIBCS = ("glibc", "glibc-nopie", "musl")
+NOT_HERE = frozenset({"hog"})
+"""Uses all memory of its cgroup, and this one has no limit."""
+NATIVE_RUNS = 2
+"""Of each case, without the library: what their statuses are is right."""
+PODS = 8
+"""At once."""
+CRASHES_OF_POD = 40
+"""Then a new pod takes its place: an agent captures 60 of one without a pause."""
+BACKLOG = AT_ONCE // 4
+"""Reports that may be missing when the next `AT_ONCE` crashes start."""
+STARTS_CUT = 0.25
+"""Share of the agents that die within `START_SECONDS` of their start."""
+START_SECONDS = 2.0
+AGENT_SECONDS = 15.0
+"""Longest life of the others once they are ready; uniform."""
+WAVES_MET = 0.75
+"""Share of the waves that wait for an agent; the others come when they come."""
+HANG_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+"""Between looks at the log of an agent that starts."""
+QUIET_SECONDS = 60.0
+"""Without a further report until those missing are given up."""
+ERRNO_FULL = "24"
+_SAID = re.compile(r"^stillframe: .*?(?:, wrote \S+|no snapshot: errno (?P<errno>\d+))", re.M)
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """One way to die, in one kind of process."""
+
+    way: str
+    libc: str
+    init: bool
+
+    def __str__(self) -> str:
+        return f"{self.way} ({self.libc}{', pid 1' if self.init else ''})"
+
+
+@dataclass
+class Crash:
+    """One process, from its start to its end."""
+
+    name: str
+    """What the kernel calls it."""
+    case: Case
+    pod: Pod
+    library: bool
+    stderr: Path
+    process: subprocess.Popen[str] | None = None
+    deadline: float = 0.0
+    status: int | None = None
+    """As `subprocess`; None: it hung."""
+    errors: list[str] = field(default_factory=list)
+    """errno, as text, of each snapshot that could not be written."""
+    written: int = 0
+    """Snapshots."""
+
+
+class Stage:
+    """Starts crashers and waits for their ends."""
+
+    def __init__(self, node: Node) -> None:
+        self._directory = node.directory / "crashers"
+        self._directory.mkdir()
+        self._count = 0
+
+    def crash(self, case: Case, pod: Pod, library: bool) -> Crash:
+        """A crash that has not been started."""
+        name = f"c{self._count:08}"
+        self._count += 1
+        (self._directory / name).symlink_to(CRASHERS / case.libc / "crasher")
+        return Crash(name, case, pod, library, self._directory / f"{name}.err")
+
+    def run(
+        self,
+        crashes: Iterable[Crash],
+        ended: Callable[[Crash], None],
+        due: Callable[[], float] = lambda: HANG_SECONDS,
+    ) -> None:
+        """Run them, `AT_ONCE` at a time.
+
+        ``due`` is called between them, does what is due and returns the
+        seconds until the next time.
+        """
+        waiting = iter(crashes)
+        running: dict[int, Crash] = {}
+        poll = select.poll()
+        exhausted = False
+        while running or not exhausted:
+            while len(running) < AT_ONCE and not exhausted:
+                if (crash := next(waiting, None)) is None:
+                    exhausted = True
+                    break
+                fd = self._start(crash)
+                running[fd] = crash
+                poll.register(fd, select.POLLIN)
+            first = min((crash.deadline for crash in running.values()), default=0.0)
+            seconds = min(due(), max(0.0, first - time.monotonic()))
+            ready = {fd for fd, _ in poll.poll(seconds * 1000 + 1)}
+            now = time.monotonic()
+            for fd, crash in list(running.items()):
+                if fd not in ready and now < crash.deadline:
+                    continue
+                poll.unregister(fd)
+                os.close(fd)
+                del running[fd]
+                self._end(crash, hung=fd not in ready)
+                ended(crash)
+
+    def _start(self, crash: Crash) -> int:
+        with crash.stderr.open("w") as stderr:
+            crash.process = crash.pod.start(
+                self._directory / crash.name,
+                crash.case.way,
+                init=crash.case.init,
+                preload=crash.library,
+                stderr=stderr,
+                STILLFRAME_DEBUG=1,
+            )
+        crash.deadline = time.monotonic() + HANG_SECONDS
+        return os.pidfd_open(crash.process.pid)
+
+    def _end(self, crash: Crash, hung: bool) -> None:
+        assert crash.process is not None
+        if hung:
+            crash.process.kill()
+            _kill_children(crash)
+        status = crash.process.wait()
+        assert crash.process.stdout is not None
+        crash.process.stdout.close()
+        crash.status = None if hung else status
+        said = list(_SAID.finditer(crash.stderr.read_text(errors="replace")))
+        crash.errors = [match["errno"] for match in said if match["errno"]]
+        crash.written = len(said) - len(crash.errors)
+        crash.stderr.unlink()
+        (self._directory / crash.name).unlink()
+
+
+def _kill_children(crash: Crash) -> None:
+    """What it forked has its name."""
+    for pid in (crash.pod.cgroup / "cgroup.procs").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/comm").read_text().rstrip() == crash.name:
+                os.kill(int(pid), signal.SIGKILL)
+
+
+@dataclass
+class Baseline:
+    """What each case does with no agent around."""
+
+    statuses: dict[Case, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Without the library."""
+    written: dict[Case, int] = field(default_factory=dict)
+    """Snapshots, with it."""
+
+
+def dying_ways(stage: Stage, pod: Pod) -> list[str]:
+    """The ways that end in a signal, by themselves."""
+    listed = subprocess.run(
+        [CRASHERS / "glibc/crasher", "list"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    ended: list[Crash] = []
+    ways = (way for way in listed if way not in NOT_HERE)
+    stage.run((stage.crash(Case(way, "glibc", False), pod, False) for way in ways), ended.append)
+    return sorted(c.case.way for c in ended if c.status is not None and c.status < 0)
+
+
+def measure(stage: Stage, pod: Pod, cases: Iterable[Case]) -> Baseline:
+    """Run each case natively, and once with the library."""
+    baseline = Baseline()
+    distinct = sorted(set(cases))
+
+    def ended(crash: Crash) -> None:
+        if crash.library:
+            baseline.written[crash.case] = crash.written
+            for name in pod.names():
+                (pod.directory / name).unlink(missing_ok=True)
+        elif crash.status is None:
+            raise TimeoutError(f"{crash.case} hangs without the library")
+        else:
+            baseline.statuses[crash.case].add(crash.status)
+
+    native = (case for case in distinct for _ in range(NATIVE_RUNS))
+    stage.run((stage.crash(case, pod, False) for case in native), ended)
+    for case in distinct:  # one by one: the directory is emptied after each
+        stage.run([stage.crash(case, pod, True)], ended)
+    return baseline
+
+
+class Mortal:
+    """Agents, one after the other; each but the last is killed."""
+
+    def __init__(self, node: Node, operator: Operator, chance: random.Random) -> None:
+        self._node = node
+        self._operator = operator
+        self._chance = chance
+        self.killed = 0
+        self.ended_by_itself = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._agent = Agent(
+            self._node, self._operator.address, self._operator.credentials, analyses=2
+        )
+        self._cut = self._chance.random() < STARTS_CUT
+        self._life = self._chance.uniform(0, START_SECONDS if self._cut else AGENT_SECONDS)
+        self._dies = time.monotonic() + self._life if self._cut else None
+
+    def ready(self) -> bool:
+        """Whether the agent has said so; its life is counted from then."""
+        ready = bool(self._agent.lines("ready"))
+        if ready and self._dies is None:
+            self._dies = time.monotonic() + self._life
+        return ready
+
+    def due(self) -> float:
+        """Kill the agent if its time has come; seconds until the next look."""
+        self.revive()
+        if self._dies is None:
+            self.ready()
+            return LOOK_SECONDS
+        if time.monotonic() >= self._dies:
+            self._agent.kill()
+            self.killed += 1
+            self._start()
+            return LOOK_SECONDS
+        return max(0.0, self._dies - time.monotonic())
+
+    def revive(self) -> None:
+        """Start another if the agent ended by itself."""
+        if self._agent.process.poll() is not None:
+            self.ended_by_itself += 1
+            print(self._agent.log.read_text()[-2000:], file=sys.stderr)
+            self._start()
+
+
+class Pods:
+    """The pods of the node; each takes a number of crashes and goes when they are reported."""
+
+    def __init__(self, node: Node, chance: random.Random) -> None:
+        self._node = node
+        self._chance = chance
+        self._current: list[Pod] = []
+        self._left: Counter[str] = Counter()
+        self._busy: Counter[str] = Counter()
+        self._leaving: list[Pod] = []
+        self._marked: set[str] = set()
+        self.all: dict[str, Pod] = {}
+
+    def take(self) -> Pod:
+        """A pod for one more crash."""
+        while len(self._current) < PODS:
+            number = len(self.all)
+            pod = Pod(self._node, namespace=f"shop-{number % 3}", name=f"cart-{number}").set_up()
+            self.all[pod.uid] = pod
+            self._left[pod.uid] = CRASHES_OF_POD
+            self._current.append(pod)
+        pod = self._chance.choice(self._current)
+        self._left[pod.uid] -= 1
+        self._busy[pod.uid] += 1
+        if self._left[pod.uid] == 0:
+            self._current.remove(pod)
+            self._leaving.append(pod)
+        return pod
+
+    def ended(self, pod: Pod) -> None:
+        """One of its crashes is over; take down the pods that are done."""
+        self._busy[pod.uid] -= 1
+        self._leaving = [pod for pod in self._leaving if not self._gone(pod)]
+
+    def _gone(self, pod: Pod) -> bool:
+        if pod.uid in self._marked:
+            return pod.unmount()
+        if self._busy[pod.uid] or pod.names():
+            return False
+        self._marked.add(pod.uid)
+        return pod.tear_down()
+
+
+@dataclass
+class Figures:
+    """What came out."""
+
+    hangs: list[str] = field(default_factory=list)
+    statuses: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    written: int = 0
+    full: int = 0
+    reports: int = 0
+    nameless: int = 0
+    attested: int = 0
+
+
+def judge_ends(crashes: list[Crash], baseline: Baseline, figures: Figures) -> None:
+    for crash in crashes:
+        who = f"{crash.name} {crash.case}"
+        expected = baseline.statuses[crash.case]
+        if crash.status is None:
+            figures.hangs.append(who)
+        elif crash.status not in expected:
+            figures.statuses.append(f"{who}: {crash.status}, natively {sorted(expected)}")
+        figures.written += crash.written
+        full = crash.errors.count(ERRNO_FULL)
+        figures.full += full
+        missing = baseline.written[crash.case] - crash.written - full
+        if missing > 0:
+            figures.lost.append(f"{who}: {missing} snapshots not written, errno {crash.errors}")
+
+
+def judge_reports(
+    crashes: list[Crash], reports: list[Report], pods: dict[str, Pod], figures: Figures
+) -> int:
+    """Match reports and snapshots; returns how many snapshots have no report yet."""
+    by_name = {crash.name: crash for crash in crashes}
+    missing: Counter[str] = Counter({crash.name: crash.written for crash in crashes})
+    nameless: Counter[str] = Counter()
+    for report in reports:
+        pod = pods.get(report.pod.uid)
+        crash = by_name.get(report.process)
+        figures.reports += 1
+        figures.attested += report.attested
+        if pod is None or not _is_of(report, pod):
+            figures.wrong.append(f"{report.id}: {_one_line(report)}")
+        elif crash is None:
+            figures.nameless += 1
+            nameless[pod.uid] += 1
+        elif crash.pod is not pod:
+            figures.wrong.append(f"{report.id} of {crash.name}: {_one_line(report)}")
+        else:
+            missing[crash.name] -= 1
+    absent = 0
+    for crash in crashes:
+        count = missing[crash.name]
+        made_up = min(max(count, 0), nameless[crash.pod.uid])
+        nameless[crash.pod.uid] -= made_up
+        absent += max(count, 0) - made_up
+        if count - made_up > 0:
+            figures.lost.append(f"{crash.name} {crash.case}: {count - made_up} not reported")
+        elif count < 0:
+            figures.wrong.append(f"{crash.name} {crash.case}: {-count} reports too many")
+    figures.wrong += [
+        f"{count} reports too many of pod {uid}" for uid, count in (+nameless).items()
+    ]
+    return absent
+
+
+def _one_line(report: Report) -> str:
+    return " ".join(str(report.pod).split())
+
+
+def _is_of(report: Report, pod: Pod) -> bool:
+    """The container's id is proven or left out, never another's."""
+    claimed = (report.pod.namespace, report.pod.name, report.pod.container)
+    ids = (pod.container_id,) if report.attested else (pod.container_id, "")
+    return claimed == (pod.namespace, pod.name, pod.container) and report.pod.container_id in ids
+
+
+def digest(crashes: Iterable[Crash], operator: Operator, mortal: Mortal) -> None:
+    """Let reports come until `BACKLOG` are missing, or none came for long: `settle` judges."""
+    written = sum(crash.written for crash in crashes)
+    quiet = time.monotonic()
+    seen = 0
+    while written - (reports := len(operator.reports)) > BACKLOG:
+        if reports > seen:
+            seen, quiet = reports, time.monotonic()
+        if time.monotonic() - quiet > QUIET_SECONDS:
+            return
+        operator.wait_change(mortal.due())
+
+
+def settle(crashes: list[Crash], operator: Operator, pods: Pods, mortal: Mortal) -> Figures:
+    """Wait for the reports that are missing, while they still come."""
+    quiet = time.monotonic()
+    seen = -1
+    while True:
+        figures = Figures()
+        reports = list(operator.reports.values())
+        absent = judge_reports(crashes, reports, pods.all, figures)
+        if len(reports) > seen:
+            seen, quiet = len(reports), time.monotonic()
+        if absent == 0 or time.monotonic() - quiet > QUIET_SECONDS:
+            return figures
+        mortal.revive()
+        operator.wait_change(1.0)
+
+
+def soak(count: int, seed: int, directory: Path) -> bool:
+    chance = random.Random(seed)
+    credentials, place = directory / "credentials", directory / "node"
+    for path in (credentials, place):
+        path.mkdir()
+    began = time.monotonic()
+    with Node(place) as node:
+        stage = Stage(node)
+        quarry = Pod(node).set_up()
+        ways = dying_ways(stage, quarry)
+        cases = [
+            Case(chance.choice(ways), chance.choice(LIBCS), chance.random() < 0.5)
+            for _ in range(count)
+        ]
+        baseline = measure(stage, quarry, cases)
+        quarry.tear_down()
+        measured = time.monotonic()
+        print(
+            f"baseline: {len(baseline.written)} cases of {len(ways)} ways that die,"
+            f" measured in {measured - began:.0f} s",
+            flush=True,
+        )
+
+        pods = Pods(node, chance)
+        operator = Operator(credentials).start()
+        operator.sample_kept = False
+        mortal = Mortal(node, operator, chance)
+        crashes: deque[Crash] = deque()
+
+        def ended(crash: Crash) -> None:
+            crashes.append(crash)
+            pods.ended(crash.pod)
+
+        for first in range(0, count, AT_ONCE):
+            wave = cases[first : first + AT_ONCE]
+            meet = chance.random() < WAVES_MET
+            while meet and not mortal.ready():
+                operator.wait_change(mortal.due())
+            stage.run((stage.crash(case, pods.take(), True) for case in wave), ended, mortal.due)
+            digest(crashes, operator, mortal)
+        crashed = time.monotonic()
+        figures = settle(list(crashes), operator, pods, mortal)
+        judge_ends(list(crashes), baseline, figures)
+        operator.stop()
+    print_figures(figures, mortal, len(pods.all), len(crashes))
+    now = time.monotonic()
+    print(f"{now - began:.0f} s, of which the last {now - crashed:.0f} s waited for reports")
+    return not (
+        figures.hangs or figures.statuses or figures.lost or figures.wrong or mortal.ended_by_itself
+    )
+
+
+def print_figures(figures: Figures, mortal: Mortal, pods: int, crashes: int) -> None:
+    print(
+        f"{crashes} crashes, {AT_ONCE} at once, in {pods} pods; agent killed {mortal.killed} times"
+    )
+    print(f"{figures.written} snapshots written, {figures.full} not: directory full")
+    print(
+        f"{figures.reports} reports, {figures.attested} attested,"
+        f" {figures.nameless} without a process name"
+    )
+    for title, found in (
+        ("hangs", figures.hangs),
+        ("changed exit statuses", figures.statuses),
+        ("lost", figures.lost),
+        ("wrong attributions", figures.wrong),
+    ):
+        print(f"{len(found)} {title}")
+        for line in found[:20]:
+            print(f"    {line}")
+    print(f"{mortal.ended_by_itself} agents that ended by themselves")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--crashes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    arguments = parser.parse_args()
+    print(f"SEED={arguments.seed}", flush=True)
+    # The kernel's own cores are no part of it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with tempfile.TemporaryDirectory(prefix="stillframe-soak-") as directory:
+        return 0 if soak(arguments.crashes, arguments.seed, Path(directory)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
