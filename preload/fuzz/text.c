@@ -110,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	text[in.left] = '\0';
 	for (size_t i = 0; i < sizeof(labels) / sizeof(*labels); i++)
 		CHECK(sf_field(text, labels[i]) == field(text, labels[i]));
-	CHECK(sf_stat_number(text, 22) == start_ticks(text));
+	CHECK(sf_stat_field(text, 22) == start_ticks(text));
 	check_copy(text, room);
 	check_numbers(text);
 	free(text);

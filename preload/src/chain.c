@@ -76,8 +76,14 @@ static void postpone(int sig, const siginfo_t *si, struct ucontext *uc,
 	sf_block_all(); /* until then it would come at once */
 	if (si->si_code == SI_TKILL)
 		sf_sys4(__NR_rt_tgsigqueueinfo, pid, sf_gettid(), sig, si);
-	else
-		sf_sys3(__NR_rt_sigqueueinfo, pid, sig, si);
+	else if (sf_sys3(__NR_rt_sigqueueinfo, pid, sig, si) != 0) {
+		/* Only the main thread may say that kill() sent it
+		 * (kernel/signal.c, do_rt_sigqueueinfo). */
+		siginfo_t queued = *si;
+
+		queued.si_code = SI_QUEUE;
+		sf_sys3(__NR_rt_sigqueueinfo, pid, sig, &queued);
+	}
 	/* A handler that wants to die by the signal it handles sends it once
 	 * more and returns. */
 	if (record && record->si.si_signo == sig && si->si_code <= 0 &&

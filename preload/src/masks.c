@@ -150,7 +150,10 @@ static int mask(next_sigprocmask *next, int how,
 	}
 	if (is_native())
 		return next(how, set, old);
-	if (after != before && !sf_process_is_ours()) {
+	/* In a handler nobody is asked: what is kept ends with it, and runtimes
+	 * open their signal in the handler of every fault they recover from. */
+	if (after != before && ours == &sf_thread_state.blocked &&
+	    !sf_process_is_ours()) {
 		sf_expose_mask();
 		sf_thread_state.native_pid = sf_getpid();
 		return next(how, set, old);

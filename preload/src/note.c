@@ -13,9 +13,7 @@ static uint64_t inode(const char *path)
 	return sf_sys4(__NR_newfstatat, AT_FDCWD, path, &st, 0) ? 0 : st.st_ino;
 }
 
-/* The second field, a name in parentheses, may itself contain blanks and
- * parentheses. */
-uint64_t sf_stat_number(const char *stat, int number)
+uint64_t sf_stat_field(const char *stat, int number)
 {
 	const char *at = stat;
 	const char *after = stat;
@@ -31,12 +29,12 @@ uint64_t sf_stat_number(const char *stat, int number)
 	return *after == ' ' ? value : 0; /* not cut short */
 }
 
-uint64_t sf_stat_field(int number)
+uint64_t sf_own_stat_field(int number)
 {
-	char stat[512];
+	char stat[1024];
 	long got = sf_read_file("/proc/self/stat", stat, sizeof(stat));
 
-	return got > 0 ? sf_stat_number(stat, number) : 0;
+	return got > 0 ? sf_stat_field(stat, number) : 0;
 }
 
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
@@ -52,7 +50,7 @@ void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 	n->tid = crash->tid;
 	n->uid = (uint32_t)sf_sys0(__NR_getuid);
 	n->gid = (uint32_t)sf_sys0(__NR_getgid);
-	n->start_ticks = sf_stat_field(22);
+	n->start_ticks = sf_own_stat_field(22);
 	n->pid_ns = inode("/proc/self/ns/pid");
 	n->mnt_ns = inode("/proc/self/ns/mnt");
 	n->user_ns = inode("/proc/self/ns/user");

@@ -115,7 +115,7 @@ static void hide_secrets(const struct sf_notes *notes, char *text, long bytes)
 
 	if (notes->crash->note.secrets == 0)
 		return;
-	start = sf_stat_field(ARG_START);
+	start = sf_own_stat_field(ARG_START);
 	for (long i = 0; i < bytes; i++) {
 		uint64_t at = start + (uint64_t)i;
 

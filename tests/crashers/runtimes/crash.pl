@@ -17,6 +17,12 @@ my %ways = (
 		kill ABRT => $$;
 		sleep 10;
 	},
+	# An unsafe handler runs inside the signal's own.
+	left => sub {
+		my $action = POSIX::SigAction->new(sub { POSIX::_exit(6) });
+		POSIX::sigaction(POSIX::SIGSEGV, $action);
+		print unpack('p', pack('J', 8));
+	},
 	default_again => sub {
 		local $SIG{ABRT} = 'IGNORE';
 		kill ABRT => $$;

@@ -76,6 +76,22 @@ def recursion() -> None:
         print("caught")
 
 
+def waited_for() -> None:
+    """Signals that all threads block and one waits for."""
+    waited = {signal.SIGABRT, signal.SIGSEGV}
+    signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in waited:
+        os.kill(os.getpid(), number)
+        print(signal.sigwait(waited))
+        signal.pthread_kill(threading.get_ident(), number)
+        print(signal.sigpending(), signal.sigtimedwait(waited, 0).si_code)
+    done.set()
+
+
 def old_masks() -> None:
     """BSD's functions, of the first 32 signals."""
     libc = ctypes.CDLL(None)
@@ -113,6 +129,7 @@ def children() -> None:
         default_again,
         watchdog,
         recursion,
+        waited_for,
         old_masks,
         children,
     )

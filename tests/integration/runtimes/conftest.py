@@ -16,14 +16,14 @@ from signal import Signals
 
 import pytest
 
-from tests.integration.preload.conftest import LIBRARY, NO_CORE, SECONDS, make, note_dump
+from tests.integration.preload.conftest import LIBRARY, NO_CORE, ROOT, SECONDS, make, note_dump
 from tests.integration.preload.snapshot import Snapshot
 
 __all__ = ["note_dump"]
 
-PROGRAMS = LIBRARY.parents[2] / "crashers/runtimes"
+PROGRAMS = ROOT / "build/crashers/runtimes"
 """What the Makefile of `SOURCES` builds."""
-SOURCES = Path(__file__).parents[2] / "crashers/runtimes"
+SOURCES = ROOT / "tests/crashers/runtimes"
 RIP = 16
 """Index of rip in pr_reg (x86_64)."""
 OURS = "libstillframe.so"
@@ -202,6 +202,7 @@ def original_pc(snapshot: Snapshot) -> int:
 
 @pytest.fixture(scope="session")
 def programs() -> None:
+    make(ROOT / "preload")
     make(SOURCES)
 
 

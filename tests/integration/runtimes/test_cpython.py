@@ -2,6 +2,7 @@
 
 - faulthandler prints what it prints without us, and the crash is reported as it was
 - handlers written in Python, the watchdog's exit and recursion are no crash
+- a mask is read back as it was set, and what it holds back can be waited for
 - each way to start a process gives the child the signals and the end it has without us
 """
 
@@ -25,6 +26,7 @@ CASES = (
     no_crash("handled", *python("handled"), status=3),
     no_crash("watchdog", *python("watchdog"), status=1),
     no_crash("recursion", *python("recursion", *ENABLED)),
+    no_crash("waited_for", *python("waited_for")),
     no_crash("old_masks", *python("old_masks")),
     no_crash("children", *python("children")),
     no_crash("children_enabled", *python("children", *ENABLED)),

@@ -6,7 +6,7 @@
 """
 
 from pathlib import Path
-from signal import SIGABRT, SIGSEGV
+from signal import SIGABRT, SIGSEGV, SIGTRAP
 
 import pytest
 
@@ -31,6 +31,13 @@ CASES = (
         frame="addon_null_write",
     ),
     crash("abort", *node("abort"), by=SIGABRT),
+    crash(
+        "uncaught_aborts",
+        "node",
+        "--abort-on-uncaught-exception",
+        *node("uncaught")[1:],
+        by=SIGTRAP,
+    ),
     crash("kill", *node("kill"), by=SIGSEGV),
 )
 

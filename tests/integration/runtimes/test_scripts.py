@@ -38,6 +38,7 @@ CASES = (
     no_crash("perl_handled", *PERL, "handled", status=3),
     no_crash("perl_die", *PERL, "die", status=255),
     crash("perl_null", *PERL, "null", by=SIGSEGV, address=8),
+    crash("perl_left", *PERL, "left", by=SIGSEGV, status=6, address=8),
     crash("perl_kill", *PERL, "kill", by=SIGSEGV),
     crash("perl_abort", *PERL, "abort", by=SIGABRT),
     crash("perl_default_again", *PERL, "default_again", by=SIGABRT),
