@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from stillframe.capture.copying import Copied, Staged, stage
+from stillframe.capture.fullcore import CoreRequest, FullCore, Place, take_core, with_digest
 from stillframe.capture.handover import (
     OpenSnapshot,
     SnapshotDirectory,
@@ -35,7 +36,7 @@ from stillframe.capture.modules import OpenModule, OpenModules, open_modules
 from stillframe.capture.refusals import NoHolderError, Refusal, refused
 from stillframe.corefile import CoreFile, CrashNote
 from stillframe.errors import InvalidInputError, StillframeError, TemporaryError
-from stillframe.names import ARTIFACT_HS_ERR
+from stillframe.names import ARTIFACT_CORE, ARTIFACT_HS_ERR
 
 Clock = Callable[[], int]
 """``CLOCK_MONOTONIC`` in nanoseconds."""
@@ -89,6 +90,9 @@ class Capture:
     """What the library wrote about the crash; the pod's word, never the kernel's."""
     hs_err: Copied | None
     """Of the log a JVM wrote about its death, durable beside ``path``; None for other processes."""
+    core: Copied | None
+    """Of the full core, compressed and durable beside ``path``; None when it was not asked for
+    or could not be had: then ``soft_errors`` says why."""
     deleted: bool
     """Whether the original could be unlinked."""
     soft_errors: tuple[str, ...]
@@ -125,9 +129,10 @@ def capture(
     destination: Path,
     *,
     limits: CaptureLimits = DEFAULT_LIMITS,
+    core: CoreRequest | None = None,
     clock: Clock = time.monotonic_ns,
 ) -> Capture:
-    """Take one snapshot and let its process go.
+    """Take one snapshot, and with ``core`` a full core, and let its process go.
 
     ``name`` may be stale: a ``.part`` that has become ``.core`` meanwhile is
     found.  The copy is ``destination`` (its directory exists); a JVM's log comes
@@ -141,23 +146,30 @@ def capture(
     with ExitStack() as resources:
         snapshot = resources.enter_context(_open(directory, name, limits))
         claim(snapshot.fd)
+        claimed = time.monotonic()
         holder = _attest(snapshot, limits)
         if holder is not None:
             resources.callback(holder.close)
         name = _wait_complete(directory, snapshot, holder, limits, clock)
         staged = _stage(snapshot, destination, limits, resources)
+        full: FullCore | str = ""
         try:
             modules = _open_modules(holder, limits)
             resources.callback(modules.close)
             log = _open_hs_err(holder, limits)
             resources.callback(log.close)
+            if core is not None:
+                full = _take_core(holder, staged, core, claimed)
             release(snapshot.fd)
             released_ns = clock()
-            core = _inspect(staged, complete=name.stage is Stage.CORE)
+            seen = _inspect(staged, complete=name.stage is Stage.CORE)
         except StillframeError:
             staged.abandon()
+            if isinstance(full, FullCore):
+                full.staged.abandon()
             raise
-        held_millis = _held_millis(core.note, snapshot.fd, released_ns) if holder else None
+        held_millis = _held_millis(seen.note, snapshot.fd, released_ns) if holder else None
+        kept, core_errors = _keep_core(full)
         copied = staged.commit()
         hs_err, log_errors = keep_hs_err(
             log, staged.directory_fd, ARTIFACT_HS_ERR, max_bytes=limits.max_hs_err_bytes
@@ -175,13 +187,15 @@ def capture(
             modules=modules.modules,
             complete=name.stage is Stage.CORE,
             held_millis=held_millis,
-            note=core.note,
+            note=seen.note,
             hs_err=hs_err,
+            core=kept,
             deleted=discard(directory.fd, name),
             soft_errors=(
                 *modules.soft_errors,
                 *log_errors,
-                *disagreements(core.note, holder),
+                *core_errors,
+                *disagreements(seen.note, holder),
             ),
             _resources=resources.pop_all(),
         )
@@ -301,6 +315,25 @@ def _open_modules(holder: Holder | None, limits: CaptureLimits) -> OpenModules:
 
 def _open_hs_err(holder: Holder | None, limits: CaptureLimits) -> HsErr:
     return open_hs_err(holder, max_bytes=limits.max_hs_err_bytes) if holder else HsErr()
+
+
+def _take_core(
+    holder: Holder | None, staged: Staged, request: CoreRequest, claimed: float
+) -> FullCore | str:
+    if holder is None:
+        return "no full core: the process was dead when it was claimed"
+    place = Place(directory_fd=staged.directory_fd, name=ARTIFACT_CORE)
+    return take_core(holder, staged.fd, place, request, claimed)
+
+
+def _keep_core(full: FullCore | str) -> tuple[Copied | None, tuple[str, ...]]:
+    """Our durable full core, if there is one, and what it lacks; never raises."""
+    if isinstance(full, str):
+        return None, (full,) if full else ()
+    try:
+        return with_digest(full.staged).commit(), full.soft_errors
+    except (StillframeError, OSError) as error:
+        return None, (f"no full core: {error}",)
 
 
 def _inspect(staged: Staged, *, complete: bool) -> CoreFile:

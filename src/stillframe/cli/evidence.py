@@ -1,8 +1,8 @@
 """What is kept of a crash, and what is said about it.
 
 Flows in: one snapshot.  Flows out: a directory ``<id>`` with the snapshot, the
-report for people and the report for programs (and a JVM's own log); and lines for
-the terminal.
+report for people and the report for programs (and a full core, and a JVM's own
+log); and lines for the terminal.
 """
 
 import shlex
@@ -12,10 +12,12 @@ from pathlib import Path
 import msgspec
 
 from stillframe.analysis import Analysis, analyze, render_text
+from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
 from stillframe.capture.pipeline import Capture, capture
 from stillframe.errors import PermanentError, StillframeError
 from stillframe.names import (
+    ARTIFACT_CORE,
     ARTIFACT_HS_ERR,
     ARTIFACT_REPORT_JSON,
     ARTIFACT_REPORT_TEXT,
@@ -33,6 +35,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the core."""
     bytes: int
     sha256: str
+    core: str | None
+    """Path of the full core, compressed; None without ``--core``, or when there is none."""
     attested: bool
     """Whether the kernel said which process wrote the snapshot."""
     complete: bool
@@ -60,7 +64,11 @@ def evidence_root(keep: Path | None, environment: Mapping[str, str]) -> Path:
 
 
 def keep_crash(
-    root: Path, directory: SnapshotDirectory, name: SnapshotName, command: Sequence[str]
+    root: Path,
+    directory: SnapshotDirectory,
+    name: SnapshotName,
+    command: Sequence[str],
+    core: CoreRequest | None = None,
 ) -> tuple[Report, str]:
     """Capture and analyze one crash below ``root``; its report, and the same for people.
 
@@ -70,7 +78,7 @@ def keep_crash(
     home = root / name.id
     home.mkdir(mode=0o700, exist_ok=True)
     try:
-        captured = capture(directory, name, home / ARTIFACT_SNAPSHOT)
+        captured = capture(directory, name, home / ARTIFACT_SNAPSHOT, core=core)
     except (StillframeError, OSError):
         home.rmdir()
         raise
@@ -82,6 +90,7 @@ def keep_crash(
             snapshot=str(captured.path),
             bytes=captured.bytes,
             sha256=captured.sha256,
+            core=str(home / ARTIFACT_CORE) if captured.core else None,
             attested=captured.attested,
             complete=captured.complete,
             held_millis=captured.held_millis,
@@ -110,6 +119,8 @@ def _render(report: Report, captured: Capture) -> str:
     extra = {"Evidence": str(captured.path.parent), "Debug": debugger}
     if report.held_millis is not None:
         extra = {"Held": f"{report.held_millis} ms"} | extra
+    if report.core is not None:
+        extra["Full core"] = report.core
     if captured.hs_err is not None:
         extra["JVM's log"] = str(captured.path.with_name(ARTIFACT_HS_ERR))
     if not report.complete:

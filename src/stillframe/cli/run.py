@@ -12,6 +12,7 @@ from typing import Final
 import click
 import msgspec
 
+from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
 from stillframe.cli.child import Child, StartError, die_like, hold_signals
 from stillframe.cli.coverage import why_uncovered
@@ -42,16 +43,38 @@ ENV_ASAN: Final = "ASAN_OPTIONS"
     metavar="SECONDS",
     help="Longest time that a crashed process waits for its capture.",
 )
+@click.option(
+    "--core",
+    is_flag=True,
+    help="Also keep a full core of each crashed process; see --timeout-hold.",
+)
+@click.option(
+    "--core-bytes",
+    type=click.IntRange(1),
+    default=4 << 30,
+    show_default=True,
+    metavar="BYTES",
+    help="Largest full core, compressed; a larger one is cut.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print each report as one line of JSON.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(keep: Path | None, timeout_hold: float, as_json: bool, command: tuple[str, ...]) -> None:
+def run(
+    *,
+    keep: Path | None,
+    timeout_hold: float,
+    core: bool,
+    core_bytes: int,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> None:
     """Run COMMAND and report its crashes, and those of its children.
 
     Input, output, signals and the exit status are the command's own; reports
     go to standard error.
     """
     try:
-        status = _run(keep, timeout_hold, as_json, command)
+        request = CoreRequest(hold_seconds=timeout_hold, max_bytes=core_bytes) if core else None
+        status = _run(keep, timeout_hold, request, as_json, command)
     except StartError as error:
         _say(str(error))
         raise SystemExit(error.status) from error
@@ -61,14 +84,20 @@ def run(keep: Path | None, timeout_hold: float, as_json: bool, command: tuple[st
     die_like(status)
 
 
-def _run(keep: Path | None, timeout_hold: float, as_json: bool, command: Sequence[str]) -> int:
+def _run(
+    keep: Path | None,
+    timeout_hold: float,
+    core: CoreRequest | None,
+    as_json: bool,
+    command: Sequence[str],
+) -> int:
     root = evidence_root(keep, os.environ)
     library = find_library(os.environ)
     _warn_uncovered(command[0])
     printing = threading.Lock()
 
     def take(directory: SnapshotDirectory, name: SnapshotName) -> None:
-        report, text = keep_crash(root, directory, name, command)
+        report, text = keep_crash(root, directory, name, command, core)
         with printing:
             _print(msgspec.json.encode(report).decode() if as_json else f"\n{text}")
 

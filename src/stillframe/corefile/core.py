@@ -86,11 +86,12 @@ class CoreFile:
         self.signature_mask: int = 0
         """Bits of a return address that aarch64 may have signed it with."""
         self.problems: list[str] = []
+        self._note_segments = tuple(s for s in header.segments if s.type == PT_NOTE)
         needed = max((s.offset + s.filesz for s in header.segments), default=0)
         self.truncated: bool = needed > len(data)
         if self.truncated:
             self._problem(f"the core is truncated: {len(data)} of {needed} bytes")
-        self._read_notes(header.segments)
+        self._read_notes()
 
     @classmethod
     def from_bytes(cls, data: Buffer) -> Self:
@@ -135,9 +136,18 @@ class CoreFile:
             return self.files[index]
         return None
 
-    def _read_notes(self, segments: tuple[Segment, ...]) -> None:
+    def records(self) -> Iterator[NoteRecord]:
+        """The notes as they are stored, in order, up to a bound."""
+        budget = MAX_NOTE_BYTES
+        for segment in self._note_segments:
+            if budget > 0:
+                size = min(segment.filesz, budget)
+                budget -= size
+                yield from iter_notes(self._data[segment.offset : segment.offset + size])
+
+    def _read_notes(self) -> None:
         threads: list[Thread] = []
-        for record in self._records(segments):
+        for record in self.records():
             try:
                 self._read_note(record, threads)
             except ValueError as error:
@@ -145,14 +155,6 @@ class CoreFile:
         self.threads = tuple(threads)
         if not threads:
             self._problem("the core has no thread")
-
-    def _records(self, segments: tuple[Segment, ...]) -> Iterator[NoteRecord]:
-        budget = MAX_NOTE_BYTES
-        for segment in segments:
-            if segment.type == PT_NOTE and budget > 0:
-                size = min(segment.filesz, budget)
-                budget -= size
-                yield from iter_notes(self._data[segment.offset : segment.offset + size])
 
     def _read_note(self, record: NoteRecord, threads: list[Thread]) -> None:
         if is_crash_note(record):

@@ -1,0 +1,325 @@
+"""Full cores of real crashes, judged by debuggers.
+
+What is in them and what never is, threads that the snapshot misses, processes
+that are refused, cores that are cut, and deaths in the middle.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from stillframe.capture.fullcore import CoreRequest
+from stillframe.capture.handover import SnapshotDirectory
+from stillframe.capture.pipeline import Capture, capture
+from stillframe.corefile import CoreFile, Flag
+from tests.integration.capture.crash import CRASHER, ROOT, SECONDS, crash, end, found, wait_for
+from tests.support.oracles import drgn_frames, eu_stack_frames, gdb_frames
+
+REQUEST = CoreRequest(hold_seconds=15, max_bytes=1 << 30)
+HOLD = {"HOLD_MS": "20000", "CLAIM_MS": "10000"}
+HIDDEN = (b"never dumped", b"the secret key")
+
+
+@dataclass(frozen=True)
+class Taken:
+    status: int
+    core: Path | None
+    """Decompressed."""
+    compressed: int
+    soft_errors: tuple[str, ...]
+
+    @property
+    def file(self) -> CoreFile:
+        assert self.core is not None, self.soft_errors
+        return CoreFile.from_bytes(self.core.read_bytes())
+
+
+def decompressed(path: Path) -> Path:
+    plain = path.with_suffix("")
+    with path.open("rb") as source, plain.open("wb") as sink:
+        reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+        while chunk := reader.read(1 << 20):
+            sink.write(chunk)
+    return plain
+
+
+@pytest.fixture(scope="module")
+def memories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("program") / "memories"
+    source = Path(__file__).with_name("memories.c")
+    flags = ["-g", "-O1", "-pthread", "-I", ROOT / "preload/include"]
+    subprocess.run(["gcc", *flags, source, "-o", program], check=True)
+    return program
+
+
+@pytest.fixture(name="take")
+def take_(tmp_path: Path) -> Callable[..., Taken]:
+    """Crashes a command and takes its core; ``meanwhile`` is done to the held process first."""
+
+    def take(
+        *command: str | Path,
+        request: CoreRequest = REQUEST,
+        meanwhile: Callable[[int], AbstractContextManager[object]] = nullcontext,
+    ) -> Taken:
+        directory, evidence = tmp_path / "snapshots", tmp_path / "evidence"
+        directory.mkdir()
+        evidence.mkdir()
+        with SnapshotDirectory.open(directory) as snapshots:
+            process = crash(directory, *command, **HOLD)
+            name = found(snapshots)
+            with meanwhile(process.pid):
+                taken = capture(snapshots, name, evidence / "snapshot.core", core=request)
+            with taken:
+                return _taken(process.wait(SECONDS), evidence / "full.core.zst", taken)
+
+    return take
+
+
+def _taken(status: int, compressed: Path, taken: Capture) -> Taken:
+    assert compressed.exists() == (taken.core is not None)
+    if taken.core is None:
+        return Taken(status, None, 0, taken.soft_errors)
+    assert taken.core.bytes == compressed.stat().st_size
+    return Taken(status, decompressed(compressed), taken.core.bytes, taken.soft_errors)
+
+
+def gdb(program: Path, core: Path, *commands: str) -> str:
+    words = [word for command in commands for word in ("-ex", command)]
+    done = subprocess.run(
+        ["gdb", "-batch", "-nx", "-iex", "set debuginfod enabled off", *words, program, "-c", core],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "frames", [gdb_frames, eu_stack_frames, drgn_frames], ids=["gdb", "eu-stack", "drgn"]
+)
+def test_debuggers_find_the_fault_on_top(
+    take: Callable[..., Taken], frames: Callable[[Path, Path], list[str]]
+) -> None:
+    taken = take(CRASHER, "with_threads", "50")
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    assert taken.soft_errors == ()
+    assert frames(CRASHER, taken.core)[:3] == ["null_read", "with_threads", "main"]
+    assert len(taken.file.threads) == 51
+
+
+def test_memory_of_every_kind(take: Callable[..., Taken], memories: Path) -> None:
+    taken = take(memories)
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    assert taken.soft_errors == ()
+    texts = {
+        "heap": "on the heap",
+        "sparse": "first",
+        "sparse + (1 << 29)": "middle",
+        "sparse + (1 << 30) - 4096": "last",
+        "unreadable": "behind PROT_NONE",
+        "monitored": "filled by a monitor",
+        "shared": "shared with children",
+        "private_copy": "changed in a private mapping",
+        "secret": "",
+    }
+    output = gdb(memories, taken.core, *(f"x/s {expression}" for expression in texts))
+    assert re.findall(r'^0x[0-9a-f]+.*:\t"(.*)"$', output, re.MULTILINE) == list(texts.values())
+
+
+def test_what_a_core_must_not_hold_is_nowhere_in_it(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    taken = take(memories)
+    assert taken.core is not None, taken.soft_errors
+    content = taken.core.read_bytes()
+    assert b"on the heap" in content
+    assert not [text for text in HIDDEN if text in content]
+
+
+def test_untouched_memory_and_unchanged_file_pages_take_no_room(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    taken = take(memories)
+    assert taken.core is not None, taken.soft_errors
+    assert taken.core.stat().st_size < 4 << 20
+    assert taken.compressed < 1 << 20
+    core = taken.file
+    output = gdb(memories, taken.core, "p/x (unsigned long)file_page")
+    address = int(output.split("$1 = ")[1].split()[0], 16)
+    assert core.read(address, 1) == b""
+
+
+def test_a_thread_that_the_library_could_not_park_is_in_the_core(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    taken = take(memories, "masked")
+    assert taken.core is not None, taken.soft_errors
+    assert len(taken.file.threads) == 2
+    assert not Flag(taken.file.note.fields.flags) & Flag.THREADS_MISSED  # type: ignore[union-attr]
+    output = gdb(memories, taken.core, "thread apply all bt", "thread 2", "p $ymm0")
+    assert "wait_masked" in output
+    assert "v8_float" in output  # the vector registers are there
+
+
+def test_a_thread_inside_vfork_is_listed(take: Callable[..., Taken], memories: Path) -> None:
+    taken = take(memories, "vfork")
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    assert any("1 threads did not stop in time" in line for line in taken.soft_errors)
+    assert Flag(taken.file.note.fields.flags) & Flag.THREADS_MISSED  # type: ignore[union-attr]
+    assert gdb_frames(memories, taken.core)[:2] == ["crash", "main"]
+
+
+def test_a_core_that_is_cut_is_valid_and_says_so(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    taken = take(memories, "large", "64", request=CoreRequest(hold_seconds=15, max_bytes=8 << 20))
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    assert taken.compressed < 12 << 20
+    assert any("truncated" in line for line in taken.soft_errors)
+    assert Flag(taken.file.note.fields.flags) & Flag.TRUNCATED  # type: ignore[union-attr]
+    assert not taken.file.truncated
+    assert gdb_frames(memories, taken.core)[:2] == ["crash", "main"]
+    assert drgn_frames(memories, taken.core)[:2] == ["crash", "main"]
+
+
+def test_a_process_without_time_to_wait_has_its_snapshot_only(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    taken = take(memories, request=CoreRequest(hold_seconds=0, max_bytes=1 << 30))
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is None
+    assert any("time to hold the process was over" in line for line in taken.soft_errors)
+
+
+@contextmanager
+def traced(pid: int) -> Iterator[None]:
+    script = Path(__file__).with_name("seize.py")
+    tracer = subprocess.Popen(
+        [sys.executable, script, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == b"ready\n"
+        yield
+    finally:
+        end(tracer)
+
+
+def test_a_process_with_a_tracer_has_its_snapshot_only(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    taken = take(memories, meanwhile=traced)
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is None
+    assert any("traces it already" in line for line in taken.soft_errors)
+
+
+def tracers() -> list[int]:
+    """Tracers and readers that run now."""
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"stillframe.capture.tracer" in line:
+                pids.append(int(entry.name))
+    return pids
+
+
+def mine(parent: int) -> Iterator[int]:
+    for pid in tracers():
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) == parent:
+            yield pid
+
+
+def reading(tracer: int) -> int | None:
+    """The reader of a tracer."""
+    return next(mine(tracer), None)
+
+
+@pytest.mark.parametrize("victim", ["agent", "tracer", "reader"])
+def test_a_death_in_the_middle_leaves_the_process_to_finish_dying(
+    tmp_path: Path, memories: Path, victim: str
+) -> None:
+    directory, evidence = tmp_path / "snapshots", tmp_path / "evidence"
+    directory.mkdir()
+    evidence.mkdir()
+    script = Path(__file__).with_name("core_agent.py")
+    with subprocess.Popen(
+        [sys.executable, script, directory, evidence],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+        cwd=ROOT,
+    ) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == b"ready\n"
+        process = crash(directory, memories, "large", "512", **HOLD)
+        tracer = wait_for(lambda: next(mine(agent.pid), None), "tracer")
+        reader = wait_for(lambda: reading(tracer), "reader")
+        os.kill({"agent": agent.pid, "tracer": tracer, "reader": reader}[victim], signal.SIGKILL)
+        assert process.wait(timeout=10) == -signal.SIGSEGV
+        words = agent.communicate()[0].decode()
+    wait_for(lambda: not {tracer, reader} & set(tracers()), "end of tracer and reader")
+    if victim != "agent":
+        assert "no full core" in words
+        assert [path.name for path in evidence.iterdir()] == ["snapshot.core"]
+
+
+def test_only_a_process_that_maps_our_library_is_read(tmp_path: Path) -> None:
+    """A snapshot's lock survives exec: who holds it may be another program by now."""
+    directory, evidence = tmp_path / "snapshots", tmp_path / "evidence"
+    directory.mkdir()
+    evidence.mkdir()
+    snapshot = take_snapshot(tmp_path)
+    name = directory / ("a" * 32 + ".core")
+    script = (
+        "import fcntl, os, sys\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+        "fcntl.lockf(fd, fcntl.LOCK_EX, 1, 0)\n"
+        "os.set_inheritable(fd, True)\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", _COPY + script, name, snapshot],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
+        with SnapshotDirectory.open(directory) as snapshots:
+            taken = capture(snapshots, found(snapshots), evidence / "snapshot.core", core=REQUEST)
+            end(holder)
+            taken.close()
+    assert taken.core is None
+    assert any("has not mapped our library" in line for line in taken.soft_errors)
+
+
+_COPY = "import shutil, sys; shutil.copyfile(sys.argv[2], sys.argv[1])\n"
+
+
+def take_snapshot(place: Path) -> Path:
+    directory = place / "other"
+    directory.mkdir()
+    crash(directory, CRASHER, "null_read").wait()
+    (snapshot,) = directory.glob("*.core")
+    return snapshot
