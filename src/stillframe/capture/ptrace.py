@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol
 
 PTRACE_DETACH: Final = 17
@@ -54,8 +55,14 @@ class KernelPtrace:
     """`Ptrace` for real; all calls from one thread."""
 
     def seize(self, tid: int) -> None:
-        """See `Ptrace`."""
-        _ptrace(PTRACE_SEIZE, tid)
+        """See `Ptrace`; `ProcessLookupError` also for a zombie, which the kernel calls EPERM."""
+        try:
+            _ptrace(PTRACE_SEIZE, tid)
+        except PermissionError:
+            state = Path(f"/proc/{tid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+            if state in (b"Z", b"X"):
+                raise ProcessLookupError from None
+            raise
 
     def interrupt(self, tid: int) -> None:
         """See `Ptrace`."""
@@ -108,12 +115,14 @@ def stop_all(
     most often because it has a tracer; all others are let go then.
     """
     threads = Threads()
+    seen: set[int] = set()
     deadline = clock() + seconds
     try:
         wait = POLL_FIRST
         while True:
-            new = [t for t in list_tids() if t not in threads.stopped and t not in threads.missed]
-            for tid in new:
+            new = set(list_tids()) - seen
+            seen |= new  # a zombie stays in the list
+            for tid in sorted(new):
                 _seize(ptrace, tid, threads)
             _collect(ptrace, threads)
             if (not threads.missed and not new) or clock() > deadline:

@@ -1,6 +1,6 @@
 /* A process with memory of every kind, which then dies of a null pointer.
  *
- *	memories [masked|vfork|large MEBIBYTES]
+ *	memories [masked|vfork|leaderless|large MEBIBYTES]
  *
  * Texts that a core must not hold are made at run time, so that they are not in
  * the executable either.
@@ -117,11 +117,11 @@ static void *wait_in_vfork(void *unused)
 	return unused;
 }
 
-static void start(void *(*run)(void *))
+static void start(void *(*run)(void *), void *argument)
 {
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, run, NULL) != 0)
+	if (pthread_create(&thread, NULL, run, argument) != 0)
 		abort();
 	while (!masked)
 		;
@@ -147,6 +147,13 @@ __attribute__((noinline)) static void crash(void)
 	*(volatile int *)zero = 1;
 }
 
+static void *crash_without_leader(void *leader)
+{
+	pthread_join(*(pthread_t *)leader, NULL);
+	crash();
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	heap = strdup("on the heap");
@@ -168,9 +175,17 @@ int main(int argc, char **argv)
 	monitor();
 	map_files(argv[0]);
 	if (argc > 1 && strcmp(argv[1], "masked") == 0)
-		start(wait_masked);
+		start(wait_masked, NULL);
 	if (argc > 1 && strcmp(argv[1], "vfork") == 0)
-		start(wait_in_vfork);
+		start(wait_in_vfork, NULL);
+	if (argc > 1 && strcmp(argv[1], "leaderless") == 0) {
+		static pthread_t leader;
+
+		leader = pthread_self();
+		masked = 1;
+		start(crash_without_leader, &leader);
+		pthread_exit(NULL);
+	}
 	if (argc > 2)
 		fill((size_t)atoi(argv[2]));
 	crash();

@@ -181,6 +181,14 @@ def test_a_thread_inside_vfork_is_listed(take: Callable[..., Taken], memories: P
     assert gdb_frames(memories, taken.core)[:2] == ["crash", "main"]
 
 
+def test_a_process_whose_first_thread_has_ended(take: Callable[..., Taken], memories: Path) -> None:
+    taken = take(memories, "leaderless")
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    assert gdb_frames(memories, taken.core)[:2] == ["crash", "crash_without_leader"]
+    assert '"on the heap"' in gdb(memories, taken.core, "x/s heap")
+
+
 def test_a_core_that_is_cut_is_valid_and_says_so(
     take: Callable[..., Taken], memories: Path
 ) -> None:

@@ -1,0 +1,225 @@
+"""The core writer: what goes in comes out, as pyelftools and our own reader see it.
+
+The process is made of files: one for its memory, one for its page tables.
+"""
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zstandard
+from elftools.elf.elffile import ELFFile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillframe.capture.coredump import Bounds, Source, Stop, dump
+from stillframe.capture.corewriter import GAP, Load, cut, encode_note, loads_of, uncovered
+from stillframe.capture.pages import DEFAULT_FILTER, PAGE, Kind, Mapping, PageTables
+from stillframe.capture.zstdframe import BLOCK, stored_frame
+from stillframe.corefile import CoreFile
+from stillframe.corefile.elf import NoteRecord, iter_notes
+from tests.support import corewriter
+
+BASE = 1 << 20
+PAGES = 96
+"""Pages of the fake process, more than two gaps."""
+HERE = st.frozensets(st.integers(0, PAGES - 1))
+FOREVER = Bounds(deadline=float("inf"), max_bytes=1 << 40)
+NOTES = corewriter.note(b"CORE", 1, corewriter.prstatus(7, 11))
+
+
+def page(number: int) -> bytes:
+    return struct.pack("<Q", number + 1) * (PAGE // 8)
+
+
+@contextmanager
+def process(present: frozenset[int], kind: Kind = Kind.ZEROS) -> Iterator[Source]:
+    """One mapping with some of its pages present; the memory of others is forbidden."""
+    mem, pagemap = os.memfd_create("mem"), os.memfd_create("pagemap")
+    try:
+        for number in range(PAGES):
+            os.pwrite(mem, page(number) if number in present else b"!" * PAGE, BASE + number * PAGE)
+            entry = (1 << 63) if number in present else (1 << 63 | 1 << 61)
+            os.pwrite(pagemap, struct.pack("<Q", entry), (BASE // PAGE + number) * 8)
+        device = 0 if kind is Kind.ZEROS else 42
+        mapping = Mapping(BASE, BASE + PAGES * PAGE, "rw-p", device, "")
+        yield Source(
+            mem_fd=mem,
+            tables=PageTables(pagemap),  # a file refuses the ioctl, so it is walked
+            mappings=lambda: [mapping],
+            filter=DEFAULT_FILTER,
+            shared_memory=1,
+        )
+    finally:
+        os.close(mem)
+        os.close(pagemap)
+
+
+def snapshot(*memory: tuple[int, int, bytes, int], notes: bytes = NOTES) -> CoreFile:
+    return CoreFile.from_bytes(corewriter.Core(notes, list(memory)).build())
+
+
+def written(source: Source, of: CoreFile, bounds: Bounds = FOREVER) -> tuple[bytes, str]:
+    fd = os.memfd_create("core")
+    try:
+        done = dump(source, of, lambda truncated: NOTES, fd, bounds)
+        os.lseek(fd, 0, os.SEEK_SET)
+        with open(fd, "rb", closefd=False) as file:
+            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            core = reader.read()
+        assert len(core) == done.bytes
+        return core, done.truncated
+    finally:
+        os.close(fd)
+
+
+def expected(present: frozenset[int]) -> bytes:
+    return b"".join(page(n) if n in present else bytes(PAGE) for n in range(PAGES))
+
+
+def memory_of(elf: ELFFile) -> dict[int, bytes]:
+    """Page by page, what the segments have and what they leave as zeros."""
+    found = {}
+    for segment in elf.iter_segments("PT_LOAD"):
+        data = segment.data().ljust(segment["p_memsz"], b"\0")
+        for at in range(0, len(data), PAGE):
+            assert segment["p_vaddr"] + at not in found
+            found[segment["p_vaddr"] + at] = data[at : at + PAGE]
+    return found
+
+
+@given(HERE)
+def test_pyelftools_reads_back_what_was_present_and_zeros(present: frozenset[int]) -> None:
+    with process(present) as source:
+        core, cause = written(source, snapshot())
+    elf = ELFFile(io.BytesIO(core))
+    assert cause == ""
+    assert elf["e_type"] == "ET_CORE"
+    assert elf["e_ident"]["EI_OSABI"] == "ELFOSABI_LINUX"
+    assert b"".join(memory_of(elf).values()) == expected(present)
+    vaddrs = [segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")]
+    assert vaddrs == sorted(vaddrs)
+    (notes,) = elf.iter_segments("PT_NOTE")
+    assert notes.data() == NOTES
+
+
+@given(HERE)
+def test_of_a_files_mapping_only_copied_pages_are_in_the_core(present: frozenset[int]) -> None:
+    with process(present, Kind.FILE) as source:
+        core, _ = written(source, snapshot())
+    memory = memory_of(ELFFile(io.BytesIO(core)))
+    assert memory == {BASE + n * PAGE: page(n) for n in present}
+
+
+@given(HERE, st.integers(0, PAGES + 8))
+def test_the_snapshot_fills_in_what_the_process_does_not_give(
+    present: frozenset[int], first: int
+) -> None:
+    saved = b"s" * (8 * PAGE)
+    at = BASE + first * PAGE
+    with process(present) as source:
+        core, _ = written(source, snapshot((at, 4, saved, len(saved))))
+    read = CoreFile.from_bytes(core)
+    beyond = range(max(at, BASE + PAGES * PAGE), at + len(saved), PAGE)
+    assert all(read.read(address, PAGE) == b"s" * PAGE for address in beyond)
+    for number in present:
+        assert read.read(BASE + number * PAGE, PAGE) == page(number)
+
+
+@given(HERE, st.integers(0, 2 * PAGES))
+def test_a_core_that_is_cut_has_its_beginning_and_the_stack(
+    present: frozenset[int], ticks: int
+) -> None:
+    """The clock ticks at each look: late while the memory is planned or written."""
+    now = iter(range(1 << 20))
+    bounds = Bounds(deadline=ticks, max_bytes=1 << 40, clock=lambda: next(now))
+    with process(present) as source:
+        stack = (BASE - PAGE, 6, b"k" * PAGE, PAGE)
+        try:
+            core, cause = written(source, snapshot(stack), bounds)
+        except Stop:
+            return
+    read = CoreFile.from_bytes(core)
+    assert not read.truncated
+    assert read.problems == []
+    assert read.threads[0].signal == 11
+    assert read.read(BASE - PAGE, PAGE) == b"k" * PAGE
+    for number in present:
+        assert read.read(BASE + number * PAGE, PAGE) in (page(number), b"")[: 2 if cause else 1]
+
+
+def test_there_is_no_core_without_any_memory() -> None:
+    with process(frozenset({1})) as source, pytest.raises(Stop):
+        written(source, snapshot(), Bounds(deadline=0, max_bytes=1, clock=lambda: 1))
+
+
+def test_secrets_are_zeros_to_the_byte() -> None:
+    start, size = BASE + 3, PAGE + 5
+    note = struct.pack("<II", 160, 1) + bytes(148) + struct.pack("<I", 1)
+    note += struct.pack("<QQ", start, size)
+    notes = NOTES + corewriter.note(b"STILLFRAME", 1, note)
+    everything = frozenset(range(PAGES))
+    with process(everything) as source:
+        core, _ = written(source, snapshot(notes=notes))
+    content = CoreFile.from_bytes(core).read(BASE, 3 * PAGE)
+    plain = expected(everything)[: 3 * PAGE]
+    assert content == plain[:3] + bytes(size) + plain[3 + size :]
+
+
+@given(HERE)
+def test_segments_cover_an_anonymous_mapping_without_overlap(present: frozenset[int]) -> None:
+    ranges = [(n * PAGE, (n + 1) * PAGE) for n in sorted(present)]
+    loads = list(loads_of(0, PAGES * PAGE, ranges, kind=Kind.ZEROS, flags=6))
+    assert loads[0].vaddr == 0
+    assert [load.end for load in loads] == [*(load.vaddr for load in loads[1:]), PAGES * PAGE]
+    assert sum(load.filesz for load in loads) <= len(present) * (PAGE + GAP)
+    for first, last in ranges:
+        assert any(load.vaddr <= first and last <= load.vaddr + load.filesz for load in loads)
+
+
+LOADS = st.lists(st.integers(0, 9), max_size=6).map(
+    lambda sizes: [Load(20 * index, size, 10, 4) for index, size in enumerate(sizes)]
+)
+
+
+@given(LOADS, st.integers(0, 60))
+def test_a_cut_keeps_exactly_what_was_written(loads: list[Load], size: int) -> None:
+    kept = cut(loads, size)
+    assert sum(load.filesz for load in kept) == min(size, sum(load.filesz for load in loads))
+    assert [load.end for load in kept] == [load.end for load in loads]
+
+
+@given(LOADS, st.integers(0, 120), st.integers(0, 40))
+def test_uncovered_parts_and_segments_make_up_the_range(
+    loads: list[Load], start: int, size: int
+) -> None:
+    parts = list(uncovered(start, start + size, loads))
+    free = {at for first, last in parts for at in range(first, last)}
+    taken = {at for load in loads for at in range(load.vaddr, load.end)}
+    assert free == set(range(start, start + size)) - taken
+    assert all(first < last for first, last in parts)
+
+
+@given(st.binary(max_size=20), st.integers(0, 2**32 - 1), st.binary(max_size=40))
+def test_a_note_reads_back(name: bytes, kind: int, desc: bytes) -> None:
+    record = NoteRecord(name.rstrip(b"\0"), kind, desc)
+    assert list(iter_notes(encode_note(record))) == [record]
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_a_stored_frame_is_zstd_of_a_size_that_its_content_does_not_change(size: int) -> None:
+    content = os.urandom(size)
+    frame = stored_frame(content)
+    assert zstandard.ZstdDecompressor().stream_reader(frame).read() == content
+    assert len(frame) == len(stored_frame(bytes(size)))
+
+
+def test_many_notes_make_headers_of_whole_pages(tmp_path: Path) -> None:
+    with process(frozenset({0})) as source:
+        core, _ = written(source, snapshot())
+    (load, *_rest) = ELFFile(io.BytesIO(core)).iter_segments("PT_LOAD")
+    assert load["p_offset"] % PAGE == 0
