@@ -190,6 +190,18 @@ class Artifacts:
                 self._delete(report_id, why)
             return _free(self.root) - incoming >= self._quota.free_bytes
 
+    def room(self) -> int:
+        """Bytes that one more file may have, by the quota of all and by the disk's free space."""
+        with self._lock:
+            deletable = sum(
+                self._bytes[report_id]
+                for report_id, manifest in self._manifests.items()
+                if _deletable(manifest)
+            )
+            kept = sum(self._bytes.values()) - deletable
+            free = _free(self.root) - self._quota.free_bytes
+            return max(0, min(self._quota.max_bytes - kept, free))
+
     def _record(self, manifest: Manifest) -> None:
         directory = self.path(manifest.report_id)
         self._manifests[manifest.report_id] = manifest

@@ -19,6 +19,7 @@ from stillframe.capture.identity import Holder
 from stillframe.capture.pipeline import Capture, CaptureLimits, capture, disagreements
 from stillframe.errors import InvalidInputError, TemporaryError
 from stillframe_agent.artifacts import Artifacts
+from stillframe_agent.cores import Cores
 from stillframe_agent.identity import require_pod
 from stillframe_agent.logs import event
 from stillframe_agent.manifest import KeptFile, Manifest, Phase
@@ -56,6 +57,7 @@ class Collector:
         self._settings = settings
         self._artifacts = artifacts
         self._metrics = metrics
+        self._cores = Cores(settings, artifacts)
         self._limits = CaptureLimits(
             max_bytes=settings.max_snapshot_bytes, complete_timeout=settings.hold_seconds
         )
@@ -85,12 +87,16 @@ class Collector:
             self._metrics.captures.labels("repeated").inc()
             return None
         try:
-            with capture(
-                seen.directory.snapshots,
-                seen.name,
-                begun / names.ARTIFACT_SNAPSHOT,
-                limits=self._limits,
-            ) as taken:
+            with (
+                self._cores.of_pod(manifest.pod.uid) as core,
+                capture(
+                    seen.directory.snapshots,
+                    seen.name,
+                    begun / names.ARTIFACT_SNAPSHOT,
+                    limits=self._limits,
+                    core=core,
+                ) as taken,
+            ):
                 return self._keep(manifest, taken)
         except FileNotFoundError:
             self._artifacts.delete(manifest.report_id, "")
@@ -130,7 +136,9 @@ class Collector:
             soft_errors=taken.soft_errors if taken.attested else (_UNPROVEN, *taken.soft_errors),
         )
         self._artifacts.update(manifest)
-        self._metrics.captures.labels("snapshot" if taken.complete else "leftover").inc()
+        if taken.core is not None:
+            self._artifacts.enforce()  # its size was not known before
+        self._metrics.captures.labels(_result(taken)).inc()
         if taken.held_millis is not None:
             self._metrics.hold.observe(taken.held_millis / 1000)
         # Duplicates, so that the capture can be closed (and the pod's volume be
@@ -159,6 +167,12 @@ class Collector:
         )
 
 
+def _result(taken: Capture) -> str:
+    if not taken.complete:
+        return "leftover"
+    return "snapshot" if taken.core is None else "core"
+
+
 def _files(taken: Capture) -> tuple[KeptFile, ...]:
     snapshot = KeptFile(
         kind="snapshot",
@@ -166,11 +180,18 @@ def _files(taken: Capture) -> tuple[KeptFile, ...]:
         bytes=taken.bytes,
         sha256=taken.sha256,
     )
-    log = taken.hs_err
-    if log is None:
-        return (snapshot,)
-    hs_err = KeptFile(kind="hs_err", file=names.ARTIFACT_HS_ERR, bytes=log.bytes, sha256=log.sha256)
-    return (snapshot, hs_err)
+    others = {
+        "core": (names.ARTIFACT_CORE, taken.core),
+        "hs_err": (names.ARTIFACT_HS_ERR, taken.hs_err),
+    }
+    return (
+        snapshot,
+        *(
+            KeptFile(kind=kind, file=file, bytes=copied.bytes, sha256=copied.sha256)
+            for kind, (file, copied) in others.items()
+            if copied is not None
+        ),
+    )
 
 
 def discard_all(directory_fd: int, name: SnapshotName) -> None:

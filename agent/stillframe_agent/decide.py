@@ -1,7 +1,8 @@
-"""Decide: what to do about a snapshot that was seen.
+"""Decide: what to do about a snapshot that was seen, and how much of its process to take.
 
-Flows in: what is running, what the pod did lately, the limits, now.  Flows
-out: a `Decision`.  Computes only, no I/O.
+Flows in: what is running, what the pod did lately, the limits, now; what the
+pod wants, and the room on our disk.  Flows out: a `Decision`, and a
+`CoreDecision`.  Computes only, no I/O.
 
 Nothing of the node is shared without a share: a pod gets a quarter of the
 captures at once, a bounded queue, and a budget of crashes that refills slowly.
@@ -9,6 +10,13 @@ captures at once, a bounded queue, and a budget of crashes that refills slowly.
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import Final
+
+from stillframe.capture.fullcore import CoreRequest
+from stillframe_agent.pods import Wish
+
+MIN_CORE_BYTES: Final = 16 << 20
+"""Less room than that is none; arbitrary."""
 
 
 class Plan(Enum):
@@ -88,3 +96,48 @@ def decide(load: Load, budget: Budget, limits: Limits, now: float) -> Decision:
     if load.captures >= limits.captures or load.captures_of_pod >= limits.captures_of_pod:
         return Decision(Plan.WAIT, budget)
     return Decision(Plan.CAPTURE, Budget(budget.tokens - 1, now))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreLimits:
+    """Bounds of full cores on one node."""
+
+    max_bytes: int
+    """Of one core, compressed."""
+    max_hold_seconds: float
+    """However long the pod would wait."""
+    at_once: int
+    """Each takes a processor and a disk for seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreDecision:
+    """Whether a full core is taken."""
+
+    request: CoreRequest | None = None
+    refused: str = ""
+    """Why one that was asked for is not taken."""
+
+
+def decide_core(
+    wish: Wish | None, limits: CoreLimits, *, running: int, room_bytes: int
+) -> CoreDecision:
+    """What to take beside the snapshot of a process that is held.
+
+    ``running`` counts the cores that are being taken, ``room_bytes`` is what
+    our disk can give to this one.
+    """
+    if wish is None or not wish.core:
+        return CoreDecision()
+    if wish.hold_seconds <= 0:
+        return CoreDecision(refused="its pod does not let it wait")
+    if running >= limits.at_once:
+        return CoreDecision(refused=f"{running} others are being taken on this node")
+    if room_bytes < MIN_CORE_BYTES:
+        return CoreDecision(refused="the node's disk has no room for it")
+    return CoreDecision(
+        CoreRequest(
+            hold_seconds=min(wish.hold_seconds, limits.max_hold_seconds),
+            max_bytes=min(limits.max_bytes, room_bytes),
+        )
+    )

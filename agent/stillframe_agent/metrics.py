@@ -26,7 +26,8 @@ class Metrics:
         )
         self.captures = Counter(
             "stillframe_agent_captures",
-            "Snapshots copied; result: snapshot, leftover (its writer was killed), "
+            "Snapshots copied; result: snapshot, core (with a full core), "
+            "leftover (its writer was killed), "
             "repeated (copied before) or retried (our disk was full or failing).",
             ["result"],
             registry=registry,

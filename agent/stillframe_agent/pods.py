@@ -1,7 +1,8 @@
 """Pods: what a container is called, from root-owned files of the node.
 
 Read at claim time, so that a report outlives its pod.  Flows in: an attested
-`Placement`.  Flows out: namespace, pod and container names.  Nothing here was
+`Placement`.  Flows out: namespace, pod and container names, and the level of
+capture that was asked for.  Nothing here was
 written by the pod, and no API server is asked.
 """
 
@@ -44,6 +45,7 @@ _ANNOTATIONS: Final = (
     },
 )
 """Annotations of containerd (``pkg/cri/annotations``) and of CRI-O (``pkg/annotations``)."""
+_MILLIS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _LOG_DIRECTORY: Final = re.compile(r"(?P<namespace>[a-z0-9.-]+)_(?P<name>[a-z0-9.-]+)_(?P<uid>.+)")
 
 
@@ -52,6 +54,35 @@ def identify(place: Placement, bundles_dir: Path, log_dir: Path) -> PodIdentity:
     return _from_bundle(place, bundles_dir / place.container_id) or from_logs(
         place.pod_uid, log_dir, place.container_id
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the webhook wrote into a container's environment."""
+
+    core: bool = False
+    """A full core is wanted."""
+    hold_seconds: float = 0.0
+    """Longest that a process of it waits for its capture."""
+
+
+def wish(place: Placement, bundles_dir: Path) -> Wish | None:
+    """What is wanted of a container's crashes; None where its bundle cannot be read.
+
+    The bundle belongs to root: a process can change its own environment, but
+    not this.
+    """
+    for name in _BUNDLE_CONFIGS:
+        process = _section(bundles_dir / place.container_id / name, "process")
+        entries = process.get("env")
+        if isinstance(entries, list):
+            variables = dict(str(entry).split("=", 1) for entry in entries if "=" in str(entry))
+            millis = variables.get(names.ENV_HOLD_MS, "")
+            return Wish(
+                core=variables.get(names.ENV_CAPTURE) == "core",
+                hold_seconds=int(millis) / 1000 if _MILLIS.fullmatch(millis) else 0.0,
+            )
+    return None
 
 
 def from_logs(pod_uid: str, log_dir: Path, container_id: str = "") -> PodIdentity:
@@ -80,7 +111,13 @@ def _from_bundle(place: Placement, bundle: Path) -> PodIdentity | None:
 
 
 def _annotations(config: Path) -> dict[str, str]:
-    """The annotations of an OCI runtime configuration; empty when there is none.
+    """The annotations of an OCI runtime configuration; empty when there is none."""
+    annotations = _section(config, "annotations")
+    return {key: value for key, value in annotations.items() if isinstance(value, str)}
+
+
+def _section(config: Path, key: str) -> dict[str, Any]:
+    """One object of an OCI runtime configuration; empty when there is none.
 
     A bundle vanishes with its container, so a missing file is no error.
     """
@@ -89,10 +126,8 @@ def _annotations(config: Path) -> dict[str, str]:
             data: Any = json.loads(file.read(_CONFIG_MAX_BYTES))
     except (OSError, ValueError):
         return {}
-    annotations = data.get("annotations") if isinstance(data, dict) else None
-    if not isinstance(annotations, dict):
-        return {}
-    return {str(key): value for key, value in annotations.items() if isinstance(value, str)}
+    section = data.get(key) if isinstance(data, dict) else None
+    return section if isinstance(section, dict) else {}
 
 
 def _container_from_logs(directory: Path, container_id: str) -> str:

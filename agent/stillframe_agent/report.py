@@ -52,7 +52,7 @@ def build(manifest: Manifest, analysis: Analysis | None, failure: str = "") -> R
             container=manifest.pod.container or UNKNOWN_CONTAINER,
             container_id=manifest.pod.container_id,
         ),
-        captured="snapshot",
+        captured="core" if any(kept.kind == "core" for kept in manifest.files) else "snapshot",
         held_millis=-1 if manifest.held_millis is None else manifest.held_millis,
         release="done" if manifest.released else "",
         attested=manifest.attested,

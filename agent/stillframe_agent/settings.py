@@ -48,6 +48,9 @@ class Settings:
     hold_seconds: Annotated[float, "Longest wait for a snapshot to become complete."] = 2.0
     max_snapshot_bytes: Annotated[int, "A larger snapshot is refused."] = 16 * _MIB
     captures: Annotated[int, "Captures at once; a pod gets a quarter of them."] = 16
+    core_bytes: Annotated[int, "Largest full core, compressed; a larger one is cut."] = _GIB
+    core_hold_seconds: Annotated[float, "Longest hold for a full core."] = 30.0
+    cores: Annotated[int, "Full cores taken at once; others get their snapshot only."] = 2
     analyses: Annotated[int, "Analysis children at once."] = 1
     artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
     artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
@@ -62,14 +65,22 @@ class Settings:
             raise _bad("node_name", "is not a node's name")
         _split_address("operator_address", self.operator_address)
         _split_address("listen", self.listen)
-        for name in ("captures", "analyses", "max_snapshot_bytes", "spool_bytes", "spool_items"):
+        for name in (
+            "captures",
+            "analyses",
+            "core_bytes",
+            "max_snapshot_bytes",
+            "spool_bytes",
+            "spool_items",
+        ):
             if getattr(self, name) < 1:
                 raise _bad(name, "must be at least 1")
         for name in ("hold_seconds", "sync_seconds", "artifacts_age_seconds", "artifacts_bytes"):
             if getattr(self, name) <= 0:
                 raise _bad(name, "must be more than 0")
-        if self.artifacts_free_bytes < 0:
-            raise _bad("artifacts_free_bytes", "must not be negative")
+        for name in ("artifacts_free_bytes", "core_hold_seconds", "cores"):
+            if getattr(self, name) < 0:
+                raise _bad(name, "must not be negative")
         if self.log_level not in LOG_LEVELS:
             raise _bad("log_level", f"must be one of {', '.join(LOG_LEVELS)}")
 

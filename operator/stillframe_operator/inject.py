@@ -132,7 +132,7 @@ def _injection(pod: Pod, level: optin.Level, settings: Settings) -> Injection:
                 "from envFrom is replaced; set it in env to keep it"
             )
         snapshots = preload.Snapshots(
-            directory, settings.claim_millis, hold.millis, settings.max_snapshot_bytes
+            directory, settings.claim_millis, hold.millis, settings.max_snapshot_bytes, level
         )
         operations += _container_operations(pointer, container, snapshots)
     if not chosen:

@@ -29,13 +29,15 @@ class Snapshots:
     claim_millis: int
     hold_millis: int
     max_bytes: int
+    level: str
+    """``snapshot`` or ``core``."""
 
 
 def environment(env: Sequence[Variable], snapshots: Snapshots) -> list[Variable]:
     """Return ``env`` with the library in front of what was preloaded before.
 
     >>> environment([{"name": "LD_PRELOAD", "value": "/x.so"}],
-    ...             Snapshots("/dev/shm/stillframe", 250, 2000, 4096))[0]
+    ...             Snapshots("/dev/shm/stillframe", 250, 2000, 4096, "core"))[0]
     {'name': 'LD_PRELOAD', 'value': '/stillframe-lib/libstillframe.so:/x.so'}
     """
     ours = {
@@ -43,6 +45,7 @@ def environment(env: Sequence[Variable], snapshots: Snapshots) -> list[Variable]
         names.ENV_CLAIM_MS: str(snapshots.claim_millis),
         names.ENV_HOLD_MS: str(snapshots.hold_millis),
         names.ENV_MAX_BYTES: str(snapshots.max_bytes),
+        names.ENV_CAPTURE: snapshots.level,
     }
     kept = [variable for variable in env if variable.get("name") not in ours]
     return [

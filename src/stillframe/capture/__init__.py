@@ -7,7 +7,8 @@ implementation.  Deliberately absent: Kubernetes (whose process it is) and
 analysis (what the evidence means).
 
 One module per stage: `handover` (names, locks), `identity` (whose file),
-`copying` (our own durable copy), `modules` (the mapped files), `pipeline` (the
-sentence that uses them all).  `refusals` lists every reason to say no;
+`copying` (our own durable copy), `modules` (the mapped files), `fullcore` (all memory,
+read by `tracer`, a process of its own), `pipeline` (the sentence that uses them
+all).  `refusals` lists every reason to say no;
 `leftovers` cleans up, `kernel` holds the system calls Python lacks.
 """

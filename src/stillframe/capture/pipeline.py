@@ -40,6 +40,8 @@ from stillframe.names import ARTIFACT_CORE, ARTIFACT_HS_ERR
 
 Clock = Callable[[], int]
 """``CLOCK_MONOTONIC`` in nanoseconds."""
+CoreWish = Callable[[Holder], CoreRequest | str]
+"""What full core is wanted of a process, or why none is; empty when none was asked for."""
 POLL_FIRST: Final = 0.0002
 POLL_MOST: Final = 0.005
 """Seconds between two looks for ``.core``; the library polls us at the same pace."""
@@ -129,10 +131,12 @@ def capture(
     destination: Path,
     *,
     limits: CaptureLimits = DEFAULT_LIMITS,
-    core: CoreRequest | None = None,
+    core: CoreWish | None = None,
     clock: Clock = time.monotonic_ns,
 ) -> Capture:
-    """Take one snapshot, and with ``core`` a full core, and let its process go.
+    """Take one snapshot, perhaps a full core, and let its process go.
+
+    ``core`` is asked whether one is wanted, once the process is proven.
 
     ``name`` may be stale: a ``.part`` that has become ``.core`` meanwhile is
     found.  The copy is ``destination`` (its directory exists); a JVM's log comes
@@ -158,7 +162,7 @@ def capture(
             resources.callback(modules.close)
             log = _open_hs_err(holder, limits)
             resources.callback(log.close)
-            if core is not None:
+            if core is not None and holder is not None:
                 full = _take_core(holder, staged, core, claimed)
             release(snapshot.fd)
             released_ns = clock()
@@ -317,11 +321,10 @@ def _open_hs_err(holder: Holder | None, limits: CaptureLimits) -> HsErr:
     return open_hs_err(holder, max_bytes=limits.max_hs_err_bytes) if holder else HsErr()
 
 
-def _take_core(
-    holder: Holder | None, staged: Staged, request: CoreRequest, claimed: float
-) -> FullCore | str:
-    if holder is None:
-        return "no full core: the process was dead when it was claimed"
+def _take_core(holder: Holder, staged: Staged, core: CoreWish, claimed: float) -> FullCore | str:
+    request = core(holder)
+    if not isinstance(request, CoreRequest):
+        return f"no full core: {request}" if request else ""
     place = Place(directory_fd=staged.directory_fd, name=ARTIFACT_CORE)
     return take_core(holder, staged.fd, place, request, claimed)
 

@@ -78,7 +78,7 @@ def keep_crash(
     home = root / name.id
     home.mkdir(mode=0o700, exist_ok=True)
     try:
-        captured = capture(directory, name, home / ARTIFACT_SNAPSHOT, core=core)
+        captured = capture(directory, name, home / ARTIFACT_SNAPSHOT, core=lambda _: core or "")
     except (StillframeError, OSError):
         home.rmdir()
         raise

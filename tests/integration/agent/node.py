@@ -133,6 +133,8 @@ class Pod:
     container: str = "app"
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
     container_id: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
+    env: dict[str, str] = field(default_factory=dict)
+    """Of the container, as the kubelet and the runtime wrote it into the bundle."""
 
     def __post_init__(self) -> None:
         self._volume = volume_of(self.uid, self.node.pods)
@@ -173,7 +175,10 @@ class Pod:
             "io.kubernetes.cri.sandbox-name": self.name,
             "io.kubernetes.cri.container-name": self.container,
         }
-        (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+        process = {"env": [f"{name}={value}" for name, value in self.env.items()]}
+        (bundle / "config.json").write_text(
+            json.dumps({"annotations": annotations, "process": process})
+        )
 
     def tear_down(self) -> bool:
         """Remove the marker, then unmount, once; whether the unmount succeeded at once."""

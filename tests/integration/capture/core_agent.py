@@ -12,5 +12,7 @@ directory, evidence = Path(sys.argv[1]), Path(sys.argv[2])
 with SnapshotDirectory.open(directory) as snapshots:
     print("ready", flush=True)
     request = CoreRequest(hold_seconds=20, max_bytes=1 << 30)
-    with capture(snapshots, found(snapshots), evidence / "snapshot.core", core=request) as taken:
+    with capture(
+        snapshots, found(snapshots), evidence / "snapshot.core", core=lambda _: request
+    ) as taken:
         print(*taken.soft_errors, sep="\n")

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory
@@ -23,6 +22,7 @@ from stillframe.capture.pipeline import Capture, capture
 from stillframe.corefile import CoreFile, Flag
 from tests.integration.capture.crash import CRASHER, ROOT, SECONDS, crash, end, found, wait_for
 from tests.support.oracles import drgn_frames, eu_stack_frames, gdb_frames
+from tests.support.zstdfile import decompress
 
 REQUEST = CoreRequest(hold_seconds=15, max_bytes=1 << 30)
 HOLD = {"HOLD_MS": "20000", "CLAIM_MS": "10000"}
@@ -41,15 +41,6 @@ class Taken:
     def file(self) -> CoreFile:
         assert self.core is not None, self.soft_errors
         return CoreFile.from_bytes(self.core.read_bytes())
-
-
-def decompressed(path: Path) -> Path:
-    plain = path.with_suffix("")
-    with path.open("rb") as source, plain.open("wb") as sink:
-        reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-        while chunk := reader.read(1 << 20):
-            sink.write(chunk)
-    return plain
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +68,7 @@ def take_(tmp_path: Path) -> Callable[..., Taken]:
             process = crash(directory, *command, **HOLD)
             name = found(snapshots)
             with meanwhile(process.pid):
-                taken = capture(snapshots, name, evidence / "snapshot.core", core=request)
+                taken = capture(snapshots, name, evidence / "snapshot.core", core=lambda _: request)
             with taken:
                 return _taken(process.wait(SECONDS), evidence / "full.core.zst", taken)
 
@@ -89,7 +80,12 @@ def _taken(status: int, compressed: Path, taken: Capture) -> Taken:
     if taken.core is None:
         return Taken(status, None, 0, taken.soft_errors)
     assert taken.core.bytes == compressed.stat().st_size
-    return Taken(status, decompressed(compressed), taken.core.bytes, taken.soft_errors)
+    return Taken(
+        status,
+        decompress(compressed, compressed.with_suffix("")),
+        taken.core.bytes,
+        taken.soft_errors,
+    )
 
 
 def gdb(program: Path, core: Path, *commands: str) -> str:
@@ -315,7 +311,9 @@ def test_only_a_process_that_maps_our_library_is_read(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ready\n"
         with SnapshotDirectory.open(directory) as snapshots:
-            taken = capture(snapshots, found(snapshots), evidence / "snapshot.core", core=REQUEST)
+            taken = capture(
+                snapshots, found(snapshots), evidence / "snapshot.core", core=lambda _: REQUEST
+            )
             end(holder)
             taken.close()
     assert taken.core is None

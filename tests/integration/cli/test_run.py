@@ -18,6 +18,7 @@ import pytest
 from tests.integration.capture.crash import ADVERSARY, CRASHER, LIBRARY, MUSL_CRASHER, wait_for
 from tests.integration.cli.conftest import SHARED_MEMORY, Local
 from tests.support.oracles import gdb_frames
+from tests.support.zstdfile import decompress
 
 NO_CORE = ("prlimit", "--core=0")
 CRASHES = [
@@ -356,3 +357,19 @@ def test_a_snapshot_refused_while_its_process_lived_is_taken_after_it(
     assert process.returncode == 0
     report = msgspec.json.decode((kept / "report.json").read_bytes())
     assert (report["attested"], report["complete"]) == (False, False)
+
+
+def test_a_full_core_is_kept_and_named(local: Local, tmp_path: Path) -> None:
+    ours = local.run(*NO_CORE, CRASHER, "with_threads", "8", options=("--core",))
+    assert ours.returncode == -signal.SIGSEGV
+    path = Path(local.report["core"])
+    assert f"Full core:   {path}" in ours.stderr.decode()
+    core = decompress(path, tmp_path / "core")
+    assert gdb_frames(CRASHER, core)[:3] == ["null_read", "with_threads", "main"]
+
+
+def test_no_full_core_is_kept_unasked(local: Local) -> None:
+    ours = local.run(*NO_CORE, CRASHER, "null_read")
+    assert local.report["core"] is None
+    assert "Full core" not in ours.stderr.decode()
+    assert list(local.keep.glob("*/*.zst")) == []

@@ -1,8 +1,22 @@
-"""What to do about a snapshot: share, queue, budget."""
+"""What to do about a snapshot: share, queue, budget; and when a full core is taken."""
 
 from hypothesis import given
 from hypothesis import strategies as st
-from stillframe_agent.decide import Budget, Limits, Load, Overload, Plan, decide
+from stillframe_agent.decide import (
+    MIN_CORE_BYTES,
+    Budget,
+    CoreDecision,
+    CoreLimits,
+    Limits,
+    Load,
+    Overload,
+    Plan,
+    decide,
+    decide_core,
+)
+from stillframe_agent.pods import Wish
+
+from stillframe.capture.fullcore import CoreRequest
 
 LIMITS = Limits(captures=8, captures_of_pod=2, waiting_of_pod=4, burst=3, per_second=0.5)
 FULL = Budget(3, 0)
@@ -46,3 +60,31 @@ def test_a_pod_never_gets_more_than_burst_and_refill(gaps: list[float]) -> None:
         captured += decision.plan is Plan.CAPTURE
         assert 0 <= budget.tokens <= LIMITS.burst
     assert captured <= LIMITS.burst + now * LIMITS.per_second + 1e-6
+
+
+CORES = CoreLimits(max_bytes=1 << 30, max_hold_seconds=10, at_once=2)
+WANTED = Wish(core=True, hold_seconds=4)
+
+
+def core(wish: Wish | None, running: int = 0, room: int = 1 << 40) -> CoreDecision:
+    return decide_core(wish, CORES, running=running, room_bytes=room)
+
+
+def test_a_core_is_taken_where_it_is_wanted() -> None:
+    assert core(WANTED).request == CoreRequest(hold_seconds=4, max_bytes=1 << 30)
+
+
+def test_nothing_is_said_where_none_is_wanted() -> None:
+    assert core(None) == core(Wish(hold_seconds=4)) == CoreDecision()
+
+
+def test_node_and_disk_bound_a_core() -> None:
+    assert core(Wish(True, 60)).request == CoreRequest(hold_seconds=10, max_bytes=1 << 30)
+    assert core(WANTED, room=1 << 25).request == CoreRequest(hold_seconds=4, max_bytes=1 << 25)
+
+
+def test_a_core_that_cannot_be_had_has_its_reason() -> None:
+    assert "does not let it wait" in core(Wish(core=True)).refused
+    assert "2 others" in core(WANTED, running=2).refused
+    assert "no room" in core(WANTED, room=MIN_CORE_BYTES - 1).refused
+    assert core(WANTED, room=MIN_CORE_BYTES).request is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stillframe_agent.identity import Placement
-from stillframe_agent.pods import PodIdentity, from_logs, identify
+from stillframe_agent.pods import PodIdentity, Wish, from_logs, identify, wish
 
 from stillframe import names
 
@@ -85,3 +85,26 @@ def test_other_pods_logs_are_not_ours(tmp_path: Path) -> None:
     logs(tmp_path, "app", uid=f"x_{UID}")
     logs(tmp_path, "app", uid="another")
     assert from_logs(UID, tmp_path) == PodIdentity(UID)
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        (["STILLFRAME_CAPTURE=core", "STILLFRAME_HOLD_MS=1500"], Wish(True, 1.5)),
+        (["STILLFRAME_CAPTURE=snapshot", "STILLFRAME_HOLD_MS=1500"], Wish(False, 1.5)),
+        (["STILLFRAME_CAPTURE=snapshot", "STILLFRAME_CAPTURE=core"], Wish(True, 0.0)),
+        (["STILLFRAME_HOLD_MS=-1", "STILLFRAME_HOLD_MS=\u0663", "junk", 7], Wish()),
+        (["A=STILLFRAME_CAPTURE=core"], Wish()),
+        ([], Wish()),
+    ],
+)
+@pytest.mark.parametrize("file", ["config.json", "userdata/config.json"])
+def test_a_bundle_tells_what_is_wanted(
+    tmp_path: Path, file: str, env: list[object], wanted: Wish
+) -> None:
+    assert wish(PLACE, bundle(tmp_path, file, {"process": {"env": env}})) == wanted
+
+
+@pytest.mark.parametrize("config", [{}, {"process": []}, {"process": {"env": "x"}}, [], "{"])
+def test_an_unreadable_bundle_wants_nothing(tmp_path: Path, config: object) -> None:
+    assert wish(PLACE, bundle(tmp_path, "config.json", config)) is None

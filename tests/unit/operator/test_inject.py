@@ -45,6 +45,7 @@ def test_an_annotated_pod_gets_library_volume_variables_and_marks() -> None:
         "STILLFRAME_CLAIM_MS": "250",
         "STILLFRAME_HOLD_MS": "2000",
         "STILLFRAME_MAX_BYTES": "4194304",
+        "STILLFRAME_CAPTURE": "snapshot",
     }
     assert app["volumeMounts"] == [
         {"name": "stillframe-lib", "mountPath": "/stillframe-lib", "readOnly": True},
@@ -279,3 +280,10 @@ def test_hold_timeouts_are_bounded(text: str, millis: int, warned: bool) -> None
     app = patched(pod(annotations))["spec"]["containers"][0]
     assert environment(app)["STILLFRAME_HOLD_MS"] == str(millis)
     assert bool(injection.warnings) is warned
+
+
+def test_the_level_reaches_the_container_whatever_the_pod_had_there() -> None:
+    before = pod({"stillframe.dev/capture": "core"})
+    before["spec"]["containers"][0]["env"] = [{"name": "STILLFRAME_CAPTURE", "value": "mine"}]
+    env = patched(before)["spec"]["containers"][0]["env"]
+    assert [v["value"] for v in env if v["name"] == "STILLFRAME_CAPTURE"] == ["core"]

@@ -1,0 +1,58 @@
+"""Cores: which held processes have a full core taken, as `decide_core` says.
+
+Flows in: attested holders, from many threads at once.  Flows out: what
+`stillframe.capture` is to take.  Keeps the count that the decision needs.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stillframe.capture.fullcore import CoreRequest
+from stillframe.capture.identity import Holder
+from stillframe.capture.pipeline import CoreWish
+from stillframe_agent.artifacts import Artifacts
+from stillframe_agent.decide import CoreLimits, decide_core
+from stillframe_agent.identity import require_pod
+from stillframe_agent.pods import wish
+from stillframe_agent.settings import Settings
+
+
+class Cores:
+    """The full cores of one node."""
+
+    def __init__(self, settings: Settings, artifacts: Artifacts) -> None:
+        self._bundles_dir = settings.bundles_dir
+        self._artifacts = artifacts
+        self._limits = CoreLimits(
+            max_bytes=settings.core_bytes,
+            max_hold_seconds=settings.core_hold_seconds,
+            at_once=settings.cores,
+        )
+        self._lock = threading.Lock()
+        self._running: dict[object, int] = {}
+        """Bytes that each core being taken may have."""
+
+    @contextmanager
+    def of_pod(self, pod_uid: str) -> Iterator[CoreWish]:
+        """Decides about one process of a pod; its core counts until the end of the context."""
+        key = object()
+
+        def choose(holder: Holder) -> CoreRequest | str:
+            asked = wish(require_pod(holder.cgroup, pod_uid), self._bundles_dir)
+            with self._lock:
+                decision = decide_core(
+                    asked,
+                    self._limits,
+                    running=len(self._running),
+                    room_bytes=self._artifacts.room() - sum(self._running.values()),
+                )
+                if decision.request is not None:
+                    self._running[key] = decision.request.max_bytes
+            return decision.request or decision.refused
+
+        try:
+            yield choose
+        finally:
+            with self._lock:
+                self._running.pop(key, None)
