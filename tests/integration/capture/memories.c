@@ -47,7 +47,7 @@ static char *map(size_t size, int flags)
 	return memory;
 }
 
-/* "<what> text" with the letters of `what` shifted by one. */
+/* `what` with each letter shifted by one. */
 static void write_hidden(char *to, const char *what)
 {
 	for (; *what != '\0'; what++)
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 	strcpy(sparse + SPARSE / 2, "middle");
 	strcpy(sparse + SPARSE - PAGE, "last");
 	not_dumped = map(PAGE, MAP_PRIVATE);
-	write_hidden(not_dumped, "mdudq ctlodc");
+	write_hidden(not_dumped, "mdudqctlodc");
 	madvise(not_dumped, PAGE, MADV_DONTDUMP);
 	unreadable = map(PAGE, MAP_PRIVATE);
 	strcpy(unreadable, "behind PROT_NONE");
@@ -171,7 +171,7 @@ int main(int argc, char **argv)
 	strcpy(shared, "shared with children");
 	secret = malloc(64);
 	stillframe_secret_add(secret, 64);
-	write_hidden(secret, "sgd rdbqds jdx");
+	write_hidden(secret, "sgdrdbqdsjdx");
 	monitor();
 	map_files(argv[0]);
 	if (argc > 1 && strcmp(argv[1], "masked") == 0)

@@ -26,7 +26,7 @@ from tests.support.zstdfile import decompress
 
 REQUEST = CoreRequest(hold_seconds=15, max_bytes=1 << 30)
 HOLD = {"HOLD_MS": "20000", "CLAIM_MS": "10000"}
-HIDDEN = (b"never dumped", b"the secret key")
+HIDDEN = (b"neverdumped", b"thesecretkey")
 
 
 @dataclass(frozen=True)
@@ -255,37 +255,54 @@ def mine(parent: int) -> Iterator[int]:
             yield pid
 
 
-def reading(tracer: int) -> int | None:
-    """The reader of a tracer."""
-    return next(mine(tracer), None)
+class Agent:
+    """An agent in a process of its own that takes the core of a large process."""
+
+    def __init__(self, place: Path, memories: Path, hold: str) -> None:
+        directory, self.evidence = place / "snapshots", place / "evidence"
+        directory.mkdir()
+        self.evidence.mkdir()
+        script = Path(__file__).with_name("core_agent.py")
+        self.process = subprocess.Popen(
+            [sys.executable, script, directory, self.evidence, hold],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+            cwd=ROOT,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+        self.victim = crash(directory, memories, "large", "512", **HOLD)
+        self.tracer = wait_for(lambda: next(mine(self.process.pid), None), "tracer")
+        self.reader = wait_for(lambda: next(mine(self.tracer), None), "reader")
+
+    def finish(self) -> str:
+        """What the agent said, once all have ended and the process has died its death."""
+        assert self.victim.wait(timeout=10) == -signal.SIGSEGV
+        words = self.process.communicate()[0].decode()
+        wait_for(lambda: not {self.tracer, self.reader} & set(tracers()), "end of both")
+        return words
 
 
-@pytest.mark.parametrize("victim", ["agent", "tracer", "reader"])
+@pytest.mark.parametrize("dead", ["agent", "tracer", "reader"])
 def test_a_death_in_the_middle_leaves_the_process_to_finish_dying(
-    tmp_path: Path, memories: Path, victim: str
+    tmp_path: Path, memories: Path, dead: str
 ) -> None:
-    directory, evidence = tmp_path / "snapshots", tmp_path / "evidence"
-    directory.mkdir()
-    evidence.mkdir()
-    script = Path(__file__).with_name("core_agent.py")
-    with subprocess.Popen(
-        [sys.executable, script, directory, evidence],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-        cwd=ROOT,
-    ) as agent:
-        assert agent.stdout is not None
-        assert agent.stdout.readline() == b"ready\n"
-        process = crash(directory, memories, "large", "512", **HOLD)
-        tracer = wait_for(lambda: next(mine(agent.pid), None), "tracer")
-        reader = wait_for(lambda: reading(tracer), "reader")
-        os.kill({"agent": agent.pid, "tracer": tracer, "reader": reader}[victim], signal.SIGKILL)
-        assert process.wait(timeout=10) == -signal.SIGSEGV
-        words = agent.communicate()[0].decode()
-    wait_for(lambda: not {tracer, reader} & set(tracers()), "end of tracer and reader")
-    if victim != "agent":
+    agent = Agent(tmp_path, memories, hold="20")
+    pids = {"agent": agent.process.pid, "tracer": agent.tracer, "reader": agent.reader}
+    if dead != "reader":
+        os.kill(agent.reader, signal.SIGSTOP)  # it never ends by itself
+    os.kill(pids[dead], signal.SIGKILL)
+    words = agent.finish()
+    if dead != "agent":
         assert "no full core" in words
-        assert [path.name for path in evidence.iterdir()] == ["snapshot.core"]
+        assert [path.name for path in agent.evidence.iterdir()] == ["snapshot.core"]
+
+
+def test_a_reader_that_hangs_is_left_behind(tmp_path: Path, memories: Path) -> None:
+    agent = Agent(tmp_path, memories, hold="2")
+    os.kill(agent.reader, signal.SIGSTOP)
+    assert "no full core: reading the memory hung" in agent.finish()
+    assert [path.name for path in agent.evidence.iterdir()] == ["snapshot.core"]
 
 
 def test_only_a_process_that_maps_our_library_is_read(tmp_path: Path) -> None:
