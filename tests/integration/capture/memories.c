@@ -1,6 +1,6 @@
 /* A process with memory of every kind, which then dies of a null pointer.
  *
- *	memories [masked|vfork|leaderless|large MEBIBYTES]
+ *	memories [masked|vfork|leaderless|undumpable|large MEBIBYTES]
  *
  * Texts that a core must not hold are made at run time, so that they are not in
  * the executable either.
@@ -156,6 +156,10 @@ static void *crash_without_leader(void *leader)
 
 int main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "undumpable") == 0) {
+		prctl(PR_SET_DUMPABLE, 0);
+		crash();
+	}
 	heap = strdup("on the heap");
 	sparse = map(SPARSE, MAP_PRIVATE);
 	strcpy(sparse, "first");

@@ -6,6 +6,7 @@ that are refused, cores that are cut, and deaths in the middle.
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -229,6 +231,27 @@ def test_a_process_with_a_tracer_has_its_snapshot_only(
     assert taken.status == -signal.SIGSEGV
     assert taken.core is None
     assert any("traces it already" in line for line in taken.soft_errors)
+
+
+def test_a_process_that_is_not_dumpable_has_its_snapshot_only(
+    tmp_path: Path, memories: Path
+) -> None:
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    with TemporaryDirectory(dir="/dev/shm") as public:
+        Path(public).chmod(0o777)
+        program = shutil.copy(memories, public)
+        user = ("setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups")
+        with SnapshotDirectory.open(Path(public)) as snapshots:
+            process = crash(Path(public), program, "undumpable", before=user, **HOLD)
+            name = found(snapshots)
+            with capture(
+                snapshots, name, evidence / "snapshot.core", core=lambda _: REQUEST
+            ) as taken:
+                assert process.wait(SECONDS) == -signal.SIGSEGV
+    assert taken.attested
+    assert taken.core is None
+    assert any("not dumpable" in line for line in taken.soft_errors)
 
 
 def tracers() -> list[int]:
