@@ -3,20 +3,24 @@
 The process is made of files: one for its memory, one for its page tables.
 """
 
+import ctypes
 import io
+import mmap
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zstandard
 from elftools.elf.elffile import ELFFile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillframe.capture.coredump import Bounds, Source, Stop, dump
+from stillframe.capture.corejob import Dumped
 from stillframe.capture.corewriter import GAP, Load, cut, encode_note, loads_of, uncovered
 from stillframe.capture.pages import DEFAULT_FILTER, PAGE, Kind, Mapping, PageTables
 from stillframe.capture.zstdframe import BLOCK, stored_frame
@@ -27,6 +31,7 @@ from tests.support import corewriter
 BASE = 1 << 20
 PAGES = 96
 """Pages of the fake process, more than two gaps."""
+unhurried = settings(deadline=None)  # the machine may be busy
 HERE = st.frozensets(st.integers(0, PAGES - 1))
 FOREVER = Bounds(deadline=float("inf"), max_bytes=1 << 40)
 NOTES = corewriter.note(b"CORE", 1, corewriter.prstatus(7, 11))
@@ -64,6 +69,11 @@ def snapshot(*memory: tuple[int, int, bytes, int], notes: bytes = NOTES) -> Core
 
 
 def written(source: Source, of: CoreFile, bounds: Bounds = FOREVER) -> tuple[bytes, str]:
+    core, done = dumped(source, of, bounds)
+    return core, done.truncated
+
+
+def dumped(source: Source, of: CoreFile, bounds: Bounds = FOREVER) -> tuple[bytes, Dumped]:
     fd = os.memfd_create("core")
     try:
         done = dump(source, of, lambda truncated: NOTES, fd, bounds)
@@ -72,7 +82,7 @@ def written(source: Source, of: CoreFile, bounds: Bounds = FOREVER) -> tuple[byt
             reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
             core = reader.read()
         assert len(core) == done.bytes
-        return core, done.truncated
+        return core, done
     finally:
         os.close(fd)
 
@@ -92,6 +102,7 @@ def memory_of(elf: ELFFile) -> dict[int, bytes]:
     return found
 
 
+@unhurried
 @given(HERE)
 def test_pyelftools_reads_back_what_was_present_and_zeros(present: frozenset[int]) -> None:
     with process(present) as source:
@@ -107,6 +118,7 @@ def test_pyelftools_reads_back_what_was_present_and_zeros(present: frozenset[int
     assert notes.data() == NOTES
 
 
+@unhurried
 @given(HERE)
 def test_of_a_files_mapping_only_copied_pages_are_in_the_core(present: frozenset[int]) -> None:
     with process(present, Kind.FILE) as source:
@@ -115,6 +127,7 @@ def test_of_a_files_mapping_only_copied_pages_are_in_the_core(present: frozenset
     assert memory == {BASE + n * PAGE: page(n) for n in present}
 
 
+@unhurried
 @given(HERE, st.integers(0, PAGES + 8))
 def test_the_snapshot_fills_in_what_the_process_does_not_give(
     present: frozenset[int], first: int
@@ -130,6 +143,7 @@ def test_the_snapshot_fills_in_what_the_process_does_not_give(
         assert read.read(BASE + number * PAGE, PAGE) == page(number)
 
 
+@unhurried
 @given(HERE, st.integers(0, 2 * PAGES))
 def test_a_core_that_is_cut_has_its_beginning_and_the_stack(
     present: frozenset[int], ticks: int
@@ -152,6 +166,38 @@ def test_a_core_that_is_cut_has_its_beginning_and_the_stack(
         assert read.read(BASE + number * PAGE, PAGE) in (page(number), b"")[: 2 if cause else 1]
 
 
+def test_pages_that_the_kernel_refuses_are_zeros_and_counted() -> None:
+    memory = mmap.mmap(-1, 3 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory[:] = b"m" * len(memory)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert ctypes.CDLL(None).munmap(ctypes.c_void_p(start + PAGE), ctypes.c_size_t(PAGE)) == 0
+    with process(frozenset()) as source:
+        (mapping,) = source.mappings()
+        pagemap = os.memfd_create("pagemap")
+        os.pwrite(pagemap, struct.pack("<3Q", *[1 << 63] * 3), start // PAGE * 8)
+        mem = os.open("/proc/self/mem", os.O_RDONLY)
+        holed = replace(
+            source,
+            mem_fd=mem,
+            tables=PageTables(pagemap),
+            mappings=lambda: [replace(mapping, start=start, end=start + 3 * PAGE)],
+        )
+        core, done = dumped(holed, snapshot())
+        os.close(mem)
+        os.close(pagemap)
+    assert (done.unreadable, done.truncated) == (1, "")
+    expected_ = b"m" * PAGE + bytes(PAGE) + b"m" * PAGE
+    assert CoreFile.from_bytes(core).read(start, 3 * PAGE) == expected_
+
+
+def test_a_process_that_dies_meanwhile_leaves_what_was_read() -> None:
+    with process(frozenset(range(PAGES))) as source:
+        os.truncate(source.mem_fd, BASE + 2 * PAGE)  # reads end there, as those of a dead process
+        core, cause = written(source, snapshot())
+    assert cause == "the process was gone"
+    assert CoreFile.from_bytes(core).read(BASE, 3 * PAGE) == page(0) + page(1)
+
+
 def test_there_is_no_core_without_any_memory() -> None:
     with process(frozenset({1})) as source, pytest.raises(Stop):
         written(source, snapshot(), Bounds(deadline=0, max_bytes=1, clock=lambda: 1))
@@ -170,6 +216,7 @@ def test_secrets_are_zeros_to_the_byte() -> None:
     assert content == plain[:3] + bytes(size) + plain[3 + size :]
 
 
+@unhurried
 @given(HERE)
 def test_segments_cover_an_anonymous_mapping_without_overlap(present: frozenset[int]) -> None:
     ranges = [(n * PAGE, (n + 1) * PAGE) for n in sorted(present)]
@@ -186,6 +233,7 @@ LOADS = st.lists(st.integers(0, 9), max_size=6).map(
 )
 
 
+@unhurried
 @given(LOADS, st.integers(0, 60))
 def test_a_cut_keeps_exactly_what_was_written(loads: list[Load], size: int) -> None:
     kept = cut(loads, size)
@@ -193,6 +241,7 @@ def test_a_cut_keeps_exactly_what_was_written(loads: list[Load], size: int) -> N
     assert [load.end for load in kept] == [load.end for load in loads]
 
 
+@unhurried
 @given(LOADS, st.integers(0, 120), st.integers(0, 40))
 def test_uncovered_parts_and_segments_make_up_the_range(
     loads: list[Load], start: int, size: int
@@ -204,6 +253,7 @@ def test_uncovered_parts_and_segments_make_up_the_range(
     assert all(first < last for first, last in parts)
 
 
+@unhurried
 @given(st.binary(max_size=20), st.integers(0, 2**32 - 1), st.binary(max_size=40))
 def test_a_note_reads_back(name: bytes, kind: int, desc: bytes) -> None:
     record = NoteRecord(name.rstrip(b"\0"), kind, desc)
