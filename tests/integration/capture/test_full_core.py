@@ -297,6 +297,9 @@ class Agent:
         self.victim = crash(directory, memories, "large", "512", **HOLD)
         self.tracer = wait_for(lambda: next(mine(self.process.pid), None), "tracer")
         self.reader = wait_for(lambda: next(mine(self.tracer), None), "reader")
+        # From its first bytes on it is bound to its tracer.
+        core = self.evidence / ".full.core.zst.tmp"
+        wait_for(lambda: core.stat().st_size, "beginning of the core")
 
     def finish(self) -> str:
         """What the agent said, once all have ended and the process has died its death."""
