@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTEST := pytest -q
 # Two cores: files are spread over workers only where tests share nothing.
 SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* deploy/helm/* 2>/dev/null)
-C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.c' 'tests/*.cpp' 'examples/*.c')
+C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.[ch]' 'tests/*.cc' 'tests/*.cpp' 'examples/*.c')
 CLUSTER_NAME ?= sftest
 
 .PHONY: help
@@ -36,10 +36,11 @@ build: packages venv ## The preload library, the crashers and the examples
 	@$(MAKE) --no-print-directory -s -C tests/crashers
 	@$(MAKE) --no-print-directory -s -C examples
 
-generate: venv ## Everything generated: protocol, CRDs, note table, rendered chart
+generate: venv ## Everything generated: protocol, CRDs, note table, coverage, rendered chart
 	proto/generate
 	crds/generate
 	preload/generate-note
+	tests/integration/preload/matrix/generate-coverage
 	deploy/helm/render-examples
 
 lock: venv ## Pin the dependencies anew
@@ -55,7 +56,7 @@ format: venv ## Format Python and C
 
 type: venv ## mypy --strict
 	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator tests/cluster tests/support
-	mypy --scripts-are-modules crds/generate preload/fuzz/make-corpus preload/generate-note
+	mypy --scripts-are-modules crds/generate preload/fuzz/make-corpus preload/generate-note tests/integration/preload/matrix/generate-coverage
 
 lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date
 	ruff format --check .
@@ -66,11 +67,12 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	shellcheck $(SHELL_SCRIPTS)
 	crds/generate --check
 	preload/generate-note --check
+	tests/integration/preload/matrix/generate-coverage --check
 	deploy/helm/render-examples --check
 	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
 
 # --- tests ----------------------------------------------------------------------
-.PHONY: test test-unit test-integration test-api test-e2e ci fuzz-preload soak-preload
+.PHONY: test test-unit test-integration test-preload test-api test-e2e ci fuzz-preload soak-preload
 test: lint build test-unit fuzz-preload test-integration soak-preload test-api test-e2e ## Everything we claim (long runs shortened)
 
 test-unit: venv build ## Unit and property tests: need nothing
@@ -78,6 +80,10 @@ test-unit: venv build ## Unit and property tests: need nothing
 
 test-integration: venv build ## Real crashes on this kernel, gdb and drgn as oracles (root)
 	$(PYTEST) tests/integration
+
+test-preload: venv build ## The crash matrix: each way to die, libc, pid 1 or not; prints it
+	$(PYTEST) tests/integration/preload
+	tests/integration/preload/matrix/generate-coverage --print
 
 test-api: venv packages ## A real etcd and kube-apiserver: CRDs, webhook, RBAC, Lease, kopf
 	tests/cluster/build

@@ -92,8 +92,8 @@ class Analyzer:
         for name, data in documents.items():
             write_durably(directory / name, data)
         kept = (_kept(name, data) for name, data in documents.items())
-        snapshot = (file for file in manifest.files if file.kind == "snapshot")
-        return replace(manifest, files=(*snapshot, *kept))
+        evidence = (file for file in manifest.files if file.kind != "report")
+        return replace(manifest, files=(*evidence, *kept))
 
 
 def _kept(name: str, data: bytes) -> KeptFile:

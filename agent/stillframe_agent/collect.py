@@ -72,7 +72,9 @@ class Collector:
         if inode is None:
             return None
         manifest = self._new(seen, inode)
-        if not self._artifacts.enforce(incoming=self._settings.max_snapshot_bytes):
+        if not self._artifacts.enforce(
+            incoming=self._limits.max_bytes + self._limits.max_hs_err_bytes
+        ):
             raise TemporaryError("the node's disk has no room for a snapshot", delay=30)
         try:
             begun = self._artifacts.begin(manifest)
@@ -124,14 +126,7 @@ class Collector:
             held_millis=taken.held_millis,
             released=taken.attested,
             signal=taken.note.fields.signal if taken.note else 0,
-            files=(
-                KeptFile(
-                    kind="snapshot",
-                    file=names.ARTIFACT_SNAPSHOT,
-                    bytes=taken.bytes,
-                    sha256=taken.sha256,
-                ),
-            ),
+            files=_files(taken),
             soft_errors=taken.soft_errors if taken.attested else (_UNPROVEN, *taken.soft_errors),
         )
         self._artifacts.update(manifest)
@@ -162,6 +157,20 @@ class Collector:
             pod_uid=seen.directory.pod_uid,
             snapshot=seen.name.file,
         )
+
+
+def _files(taken: Capture) -> tuple[KeptFile, ...]:
+    snapshot = KeptFile(
+        kind="snapshot",
+        file=names.ARTIFACT_SNAPSHOT,
+        bytes=taken.bytes,
+        sha256=taken.sha256,
+    )
+    log = taken.hs_err
+    if log is None:
+        return (snapshot,)
+    hs_err = KeptFile(kind="hs_err", file=names.ARTIFACT_HS_ERR, bytes=log.bytes, sha256=log.sha256)
+    return (snapshot, hs_err)
 
 
 def discard_all(directory_fd: int, name: SnapshotName) -> None:

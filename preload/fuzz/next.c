@@ -155,7 +155,7 @@ static void check_well_formed(struct input *in)
 	struct arena *a = arena();
 	uint32_t us = take_byte(in) % OBJECTS;
 	char name[3] = {(char)('a' + take_byte(in) % 4), '\0', '\0'};
-	struct sf_symbol want = {0};
+	struct sf_symbol want = {0, 0, 0};
 	struct sf_symbol found;
 
 	for (uint32_t i = 0; i < OBJECTS; i++) {
@@ -172,13 +172,13 @@ static void check_well_formed(struct input *in)
 		};
 		symbol = i > us && !want.address ? expected(o, name) : NULL;
 		if (symbol)
-			want = (struct sf_symbol){
-				.address = (uint64_t)o + symbol->st_value,
-				.size = symbol->st_size,
-			};
+			want = (struct sf_symbol){(uint64_t)o +
+							  symbol->st_value,
+						  symbol->st_size, (uint64_t)o};
 	}
 	found = sf_next_after(a->map, a->at[us].object.dynamic, name);
-	CHECK(found.address == want.address && found.size == want.size);
+	CHECK(found.address == want.address && found.size == want.size &&
+	      found.object == want.object);
 }
 
 /* Any bytes, but for the addresses, which lead to any aligned place. */

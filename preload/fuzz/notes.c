@@ -10,6 +10,8 @@
 #include "maps.h"
 #include "threads.h"
 
+#define SECRETS_MAX 8
+#define TEXT_MAX    64
 #define THREADS_MAX 8
 
 /* Its owner is threads.c, which is no pure part. */
@@ -90,16 +92,6 @@ static bool next_note(struct walk *w)
 	return true;
 }
 
-static bool same(const uint8_t *at, const void *bytes, uint64_t size)
-{
-	const uint8_t *expected = bytes;
-
-	for (uint64_t i = 0; i < size; i++)
-		if (at[i] != expected[i])
-			return false;
-	return true;
-}
-
 static void check_files(const struct walk *note)
 {
 	uint64_t count = long_word(note->desc);
@@ -140,9 +132,12 @@ static void check_prstatus(const struct walk *note, int tid,
 
 static void check_fpregs(const struct walk *note, const struct ucontext *uc)
 {
+	const uint8_t *theirs = (const uint8_t *)sf_fpregs_from(uc);
+
 	CHECK(note->type == NT_PRFPREG);
 	CHECK(note->desc_bytes == sizeof(struct sf_fpregs));
-	CHECK(same(note->desc, sf_fpregs_from(uc), note->desc_bytes));
+	for (uint32_t i = 0; i < note->desc_bytes; i++)
+		CHECK(note->desc[i] == theirs[i]);
 }
 
 static void check_thread(struct walk *w, int tid, const struct ucontext *uc,
@@ -159,30 +154,19 @@ static void check_thread(struct walk *w, int tid, const struct ucontext *uc,
 static void check_plain(struct walk *w, uint32_t type, const void *bytes,
 			uint64_t size)
 {
+	const uint8_t *expected = bytes;
+
 	CHECK(next_note(w) && sf_equal(w->owner, "CORE"));
 	CHECK(w->type == type && w->desc_bytes == size);
-	CHECK(!bytes || same(w->desc, bytes, size));
-}
-
-static void check_crash_note(struct walk *w, const struct sf_notes *notes)
-{
-	const struct sf_note *note = &notes->crash->note;
-	uint64_t secret_bytes = note->secrets * sizeof(*notes->secrets);
-
-	CHECK(next_note(w) && sf_equal(w->owner, "STILLFRAME"));
-	CHECK(w->type == SF_NOTE_CRASH);
-	CHECK(w->desc_bytes == sizeof(*note) + secret_bytes + note->text_bytes);
-	CHECK((uint64_t)(w->desc - w->bytes) == notes->crash_note);
-	CHECK(same(w->desc, note, sizeof(*note)));
-	CHECK(same(w->desc + sizeof(*note), notes->secrets, secret_bytes));
-	CHECK(same(w->desc + sizeof(*note) + secret_bytes, notes->text,
-		   note->text_bytes));
+	for (uint64_t i = 0; expected && i < size; i++)
+		CHECK(w->desc[i] == expected[i]);
 }
 
 static void check(struct walk *w, const struct sf_notes *notes)
 {
 	const struct sf_crash *crash = notes->crash;
 	int sig = crash->si->si_signo;
+	const uint8_t *ours = (const uint8_t *)&crash->note;
 
 	CHECK(next_note(w));
 	check_prstatus(w, crash->tid, crash->uc, sig);
@@ -199,7 +183,15 @@ static void check(struct walk *w, const struct sf_notes *notes)
 		if (sf_threads.entry[i].parked)
 			check_thread(w, sf_threads.entry[i].tid,
 				     sf_threads.entry[i].uc, sig);
-	check_crash_note(w, notes);
+	CHECK(next_note(w) && sf_equal(w->owner, "STILLFRAME"));
+	CHECK(w->type == SF_NOTE_CRASH &&
+	      w->desc_bytes == sizeof(crash->note) +
+				       crash->note.secrets *
+					       sizeof(struct sf_note_secret) +
+				       crash->note.text_bytes);
+	CHECK((uint64_t)(w->desc - w->bytes) == notes->crash_note);
+	for (uint32_t i = 0; i < sizeof(crash->note); i++)
+		CHECK(w->desc[i] == ours[i]);
 	CHECK(!next_note(w));
 }
 
@@ -210,6 +202,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	static struct sf_crash crash;
 	struct input in = {bytes, size};
 	uint32_t count = take_byte(&in) % (THREADS_MAX + 1);
+	struct sf_note_secret secrets[SECRETS_MAX];
+	char text[TEXT_MAX];
 	uint8_t floating = take_byte(&in);
 	uint8_t id[16];
 	int fd = scratch_file();
@@ -226,11 +220,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	notes.other_threads = take_byte(&in) & 1;
 	notes.auxv_bytes = take_word(&in) % (SF_AUXV_BYTES + 1);
 	take(&in, notes.auxv, sizeof(notes.auxv));
+	crash.note.secrets %= SECRETS_MAX + 1;
+	take(&in, secrets, sizeof(secrets));
+	notes.secrets = secrets;
+	crash.note.text_bytes %= TEXT_MAX + 1;
+	take(&in, text, sizeof(text));
+	notes.text = text;
 	take_threads(&in, count, floating);
-	crash.note.secrets %= STILLFRAME_SECRETS + 1;
-	crash.note.text_bytes %= SF_TEXT_BYTES + 1;
-	take(&in, notes.secrets, crash.note.secrets * sizeof(*notes.secrets));
-	take(&in, notes.text, crash.note.text_bytes % 64);
 	sf_maps_reset();
 	sf_maps_add((const char *)in.at, in.left);
 

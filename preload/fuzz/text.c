@@ -37,17 +37,20 @@ static const char *field(const char *text, const char *label)
 	return NULL;
 }
 
-/* The twentieth field after the last parenthesis; found from the end. */
+/* The twentieth field after the last parenthesis, found from the end; 0 unless
+ * another follows. */
 static uint64_t start_ticks(const char *stat)
 {
 	const char *at = stat + sf_strlen(stat);
 	int blanks = 0;
+	uint64_t value;
 
 	while (at > stat && *at != ')')
 		at--;
 	for (; *at != '\0' && blanks < 20; at++)
 		blanks += *at == ' ';
-	return sf_number(&at, 10);
+	value = sf_number(&at, 10);
+	return *at == ' ' ? value : 0;
 }
 
 static void check_copy(const char *text, size_t size)
@@ -107,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	text[in.left] = '\0';
 	for (size_t i = 0; i < sizeof(labels) / sizeof(*labels); i++)
 		CHECK(sf_field(text, labels[i]) == field(text, labels[i]));
-	CHECK(sf_stat_field(text, 22) == start_ticks(text));
+	CHECK(sf_stat_number(text, 22) == start_ticks(text));
 	check_copy(text, room);
 	check_numbers(text);
 	free(text);

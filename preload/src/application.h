@@ -26,18 +26,18 @@ SF_API int stillframe_secret_remove_v1(const volatile void *address,
 
 /* All annotations and one request id at their longest. */
 #define SF_TEXT_BYTES                                                          \
-	((SF_ANNOTATIONS_PLACES + 1) *                                         \
+	((SF_ANNOTATIONS_PLACES + 1UL) *                                       \
 	 (STILLFRAME_KEY_BYTES + STILLFRAME_VALUE_BYTES))
 
-/* Writes the request id of the thread and the annotations, as struct sf_note
- * describes; returns the bytes.  What does not fit `size` is left out. */
-size_t sf_annotations_text(char *ret, size_t size, uint64_t tls_base);
+/* The request id of the thread and the annotations, as struct sf_note describes
+ * them; returns the bytes.  What does not fit `most` is left out. */
+size_t sf_annotations_text(const char **ret, size_t most, uint64_t tls_base);
 
 /* Copies the id of the thread with that TLS base; "" when it has none. */
 void sf_request_read(uint64_t tls_base, char ret[STILLFRAME_KEY_BYTES]);
 
-/* Copies the ranges, by address; they may overlap.  Returns their number. */
-uint32_t sf_secrets_read(struct sf_note_secret ret[STILLFRAME_SECRETS]);
+/* The ranges, by address; they may overlap.  Returns their number. */
+uint32_t sf_secrets_read(const struct sf_note_secret **ret);
 
 /* Copies text and pads it with zeros: 0 or STILLFRAME_TOO_LONG. */
 int sf_application_text(char *ret, size_t size, const char *text);

@@ -38,6 +38,13 @@ static struct sf_inflight *origin(uint64_t sp)
 	return record ? sf_inflight_outermost(record) : NULL;
 }
 
+/* What a handler of the application was called for. */
+static bool report(const struct sf_inflight *record, uint32_t flags)
+{
+	return sf_crash_report(&record->si, &record->uc, SF_INVOLVEMENT_HANDLER,
+			       flags);
+}
+
 /* The default action: report, and die by it. */
 static void crash(const siginfo_t *si, struct ucontext *uc)
 {
@@ -49,9 +56,12 @@ static void crash(const siginfo_t *si, struct ucontext *uc)
 		return;
 	first = origin(sf_sp(uc));
 	if (first)
-		sf_crash_report(&first->si, &first->uc, SF_FLAG_RERAISED);
+		report(first, SF_FLAG_RERAISED);
 	else
-		sf_crash_report(si, uc, 0);
+		sf_crash_report(si, uc,
+				in_our_code(uc) ? SF_INVOLVEMENT_FRAME
+						: SF_INVOLVEMENT_NONE,
+				0);
 	sf_die_by(si, uc);
 }
 
@@ -168,7 +178,7 @@ static void report_and_return(struct sf_inflight *record, uint32_t flags,
 			      struct ucontext *uc)
 {
 	sf_block_all();
-	sf_crash_report(&record->si, &record->uc, flags);
+	report(record, flags);
 	uc->uc_sigmask = ~SF_BIT(record->si.si_signo);
 }
 
@@ -199,7 +209,7 @@ void sf_report_inflight(void)
 	if (!record)
 		return;
 	mask = sf_block_all();
-	if (sf_crash_report(&record->si, &record->uc, 0))
+	if (report(record, 0))
 		sf_threads_resume();
 	sf_set_mask(mask);
 }

@@ -276,11 +276,11 @@ static int write_level(int fd, struct sf_crash *crash, struct sf_notes *notes,
 static void read_application(struct sf_crash *crash, struct sf_notes *notes,
 			     enum level level)
 {
-	size_t most = level == LEVEL_REGISTERS ? SF_PAGE : sizeof(notes->text);
+	size_t most = level == LEVEL_REGISTERS ? SF_PAGE : SF_TEXT_BYTES;
 
 	crash->note.text_bytes = (uint32_t)sf_annotations_text(
-		notes->text, most, crash->tls_base);
-	crash->note.secrets = sf_secrets_read(notes->secrets);
+		&notes->text, most, crash->tls_base);
+	crash->note.secrets = sf_secrets_read(&notes->secrets);
 }
 
 int sf_core_write(int fd, struct sf_crash *crash, const uint8_t *id)

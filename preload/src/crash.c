@@ -13,6 +13,7 @@
 #include "core.h"
 #include "debug.h"
 #include "handover.h"
+#include "headroom.h"
 #include "sys.h"
 #include "threads.h"
 
@@ -142,11 +143,12 @@ static void hold(void)
 
 static void report(void)
 {
-	int error;
+	int error = -ENOMEM;
 
 	raise_limits();
 	crash.note.flags |= unshare_descriptors();
-	error = sf_handover_open(&handover);
+	if (sf_may_snapshot())
+		error = sf_handover_open(&handover);
 	if (!error) {
 		sf_threads_stop();
 		error = snapshot();
@@ -159,7 +161,7 @@ static void report(void)
 }
 
 bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
-		     uint32_t flags)
+		     enum sf_involvement involvement, uint32_t flags)
 {
 	int pid = sf_getpid();
 	int tid = sf_gettid();
@@ -168,6 +170,7 @@ bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
 	switch (take_turn(us)) {
 	case TURN_FIRST:
 		begin(pid, tid, si, uc);
+		crash.note.involvement = involvement;
 		crash.note.flags = flags;
 		sf_call_on_stack(stack + STACK_BYTES, report);
 		__atomic_store_n(&owner, us, __ATOMIC_RELEASE);

@@ -19,6 +19,6 @@ struct sf_crash {
  * holds; call with all signals blocked.  True when this call did it: the other
  * threads are stopped then. */
 bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,
-		     uint32_t flags);
+		     enum sf_involvement involvement, uint32_t flags);
 
 #endif

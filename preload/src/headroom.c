@@ -12,6 +12,8 @@
 /* The budget where neither hierarchy can be read. */
 #define UNKNOWN_BYTES (4ULL << 20)
 
+#define LEAST_LEFT (160ULL << 10)
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -67,6 +69,11 @@ static uint64_t memory_left(void)
 					"total_inactive_file "));
 	}
 	return less(limit, used);
+}
+
+bool sf_may_snapshot(void)
+{
+	return memory_left() >= LEAST_LEFT;
 }
 
 uint64_t sf_headroom(int fd)

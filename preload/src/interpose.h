@@ -67,6 +67,8 @@ struct sf_libc_sigaction {
 	X(pthread_sigmask, int,                                                \
 	  (int how, const struct sf_libc_sigset *set,                          \
 	   struct sf_libc_sigset *old))                                        \
+	X(sigsetmask, int, (int signals))                                      \
+	X(sigblock, int, (int signals))                                        \
 	X(sigsuspend, int, (const struct sf_libc_sigset *set))                 \
 	X(longjmp, void, (void *env, int value))                               \
 	X(_longjmp, void, (void *env, int value))                              \

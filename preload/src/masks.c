@@ -94,6 +94,11 @@ uint64_t sf_expose_mask(void)
 	if (!wanted || is_native())
 		return 0;
 	change_mask(SIG_BLOCK, wanted, &old);
+	if (sf_thread_state.witness & ~old) {
+		/* Past us all were opened. */
+		change_mask(SIG_SETMASK, old, NULL);
+		return 0;
+	}
 	return wanted & ~old;
 }
 
@@ -178,6 +183,25 @@ SF_EXPORT int pthread_sigmask(int how, const struct sf_libc_sigset *set,
 
 	sf_init();
 	return next ? mask(next, how, set, old) : ENOSYS;
+}
+
+/* BSD's, of the first 32 signals; dash opens a child's mask with them. */
+static int bsd_mask(int how, int signals)
+{
+	struct sf_libc_sigset set = {.word[0] = (uint32_t)signals};
+	struct sf_libc_sigset old = {.word[0] = 0};
+
+	return sigprocmask(how, &set, &old) ? -1 : (int)old.word[0];
+}
+
+SF_EXPORT int sigsetmask(int signals)
+{
+	return bsd_mask(SIG_SETMASK, signals);
+}
+
+SF_EXPORT int sigblock(int signals)
+{
+	return bsd_mask(SIG_BLOCK, signals);
 }
 
 SF_EXPORT int sigsuspend(const struct sf_libc_sigset *set)

@@ -23,7 +23,8 @@ extern const Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
 struct object {
 	const Elf64_Sym *symbols;
 	const char *names;
-	const uint32_t *gnu_hash;
+	const uint32_t *gnu_hash; /* NULL in libraries linked for old loaders */
+	const uint32_t *hash;
 	const uint16_t *versions;
 };
 
@@ -58,7 +59,7 @@ static const void *pointer(const struct sf_link_map *map, uint64_t value)
 
 static struct object decode(const struct sf_link_map *map)
 {
-	struct object o = {NULL, NULL, NULL, NULL};
+	struct object o = {NULL, NULL, NULL, NULL, NULL};
 	const Elf64_Dyn *dyn = (const Elf64_Dyn *)map->l_ld;
 
 	for (; dyn->d_tag != DT_NULL; dyn++) {
@@ -70,6 +71,8 @@ static struct object decode(const struct sf_link_map *map)
 			o.names = at;
 		else if (dyn->d_tag == DT_GNU_HASH)
 			o.gnu_hash = at;
+		else if (dyn->d_tag == DT_HASH)
+			o.hash = at;
 		else if (dyn->d_tag == DT_VERSYM)
 			o.versions = at;
 	}
@@ -85,11 +88,34 @@ static uint32_t gnu_hash(const char *name)
 	return hash;
 }
 
-/* A default-version function definition of `name`, or NULL. */
-static const Elf64_Sym *find(const struct object *o, const char *name,
-			     uint32_t hash)
+/* The gABI's, of DT_HASH. */
+static uint32_t sysv_hash(const char *name)
+{
+	uint32_t hash = 0;
+
+	for (; *name != '\0'; name++) {
+		hash = (hash << 4) + (uint8_t)*name;
+		hash ^= hash >> 24 & 0xf0;
+		hash &= 0x0fffffff;
+	}
+	return hash;
+}
+
+/* True for a default-version function definition of `name`. */
+static bool defines(const struct object *o, uint32_t i, const char *name)
+{
+	const Elf64_Sym *symbol = &o->symbols[i];
+
+	return !(o->versions && (o->versions[i] & VERSYM_HIDDEN)) &&
+	       symbol->st_shndx != SHN_UNDEF &&
+	       ELF64_ST_TYPE(symbol->st_info) == STT_FUNC &&
+	       sf_equal(o->names + symbol->st_name, name);
+}
+
+static const Elf64_Sym *find_gnu(const struct object *o, const char *name)
 {
 	const uint32_t *table = o->gnu_hash;
+	uint32_t hash = gnu_hash(name);
 	uint32_t buckets = table[0];
 	uint32_t first = table[1];
 	const uint32_t *bucket = table + 4 + (size_t)table[2] * 2;
@@ -99,34 +125,49 @@ static const Elf64_Sym *find(const struct object *o, const char *name,
 	if (i < first)
 		return NULL;
 	for (uint32_t last = i + CHAIN_MAX; i != last; i++) {
-		const Elf64_Sym *symbol = &o->symbols[i];
 		uint32_t entry = chain[i - first];
-		bool hidden = o->versions && (o->versions[i] & VERSYM_HIDDEN);
 
-		if ((entry | 1) == (hash | 1) && !hidden &&
-		    symbol->st_shndx != SHN_UNDEF &&
-		    ELF64_ST_TYPE(symbol->st_info) == STT_FUNC &&
-		    sf_equal(o->names + symbol->st_name, name))
-			return symbol;
+		if ((entry | 1) == (hash | 1) && defines(o, i, name))
+			return &o->symbols[i];
 		if (entry & 1)
 			return NULL;
 	}
 	return NULL;
 }
 
+static const Elf64_Sym *find_sysv(const struct object *o, const char *name)
+{
+	uint32_t buckets = o->hash[0];
+	uint32_t symbols = o->hash[1];
+	const uint32_t *bucket = o->hash + 2;
+	const uint32_t *chain = bucket + buckets;
+	uint32_t i = buckets ? bucket[sysv_hash(name) % buckets] : 0;
+
+	for (int steps = 0; i != 0 && i < symbols && steps < CHAIN_MAX;
+	     i = chain[i], steps++)
+		if (defines(o, i, name))
+			return &o->symbols[i];
+	return NULL;
+}
+
+static const Elf64_Sym *find(const struct object *o, const char *name)
+{
+	if (!o->symbols || !o->names)
+		return NULL;
+	if (o->gnu_hash)
+		return find_gnu(o, name);
+	return o->hash ? find_sysv(o, name) : NULL;
+}
+
 struct sf_symbol sf_next_after(const struct sf_link_map *map,
 			       const void *dynamic, const char *name)
 {
-	uint32_t hash = gnu_hash(name);
 	bool after = false;
 
 	for (int i = 0; map && i < SF_LINK_MAP_MAX; i++) {
 		if (after) {
 			struct object o = decode(map);
-			const Elf64_Sym *symbol =
-				o.gnu_hash && o.symbols && o.names
-					? find(&o, name, hash)
-					: NULL;
+			const Elf64_Sym *symbol = find(&o, name);
 
 			if (symbol)
 				return (struct sf_symbol){

@@ -6,9 +6,6 @@
 #include "sys.h"
 #include "text.h"
 
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char etext[] __attribute__((visibility("hidden")));
-
 static uint64_t inode(const char *path)
 {
 	struct stat st;
@@ -16,35 +13,30 @@ static uint64_t inode(const char *path)
 	return sf_sys4(__NR_newfstatat, AT_FDCWD, path, &st, 0) ? 0 : st.st_ino;
 }
 
-uint64_t sf_stat_field(const char *stat, int number)
+/* The second field, a name in parentheses, may itself contain blanks and
+ * parentheses. */
+uint64_t sf_stat_number(const char *stat, int number)
 {
 	const char *at = stat;
 	const char *after = stat;
 	int field = 2;
+	uint64_t value;
 
 	for (; *at != '\0'; at++)
 		if (*at == ')')
 			after = at;
 	for (; *after != '\0' && field < number; after++)
 		field += *after == ' ';
-	return sf_number(&after, 10);
+	value = sf_number(&after, 10);
+	return *after == ' ' ? value : 0; /* not cut short */
 }
 
-uint64_t sf_own_stat_field(int number)
+uint64_t sf_stat_field(int number)
 {
-	char stat[1024];
+	char stat[512];
 	long got = sf_read_file("/proc/self/stat", stat, sizeof(stat));
 
-	return got > 0 ? sf_stat_field(stat, number) : 0;
-}
-
-static uint32_t involvement(const struct ucontext *uc)
-{
-	uint64_t pc = sf_pc(uc);
-
-	return pc >= (uint64_t)__ehdr_start && pc < (uint64_t)etext
-		       ? SF_INVOLVEMENT_INTERPOSER
-		       : SF_INVOLVEMENT_NONE;
+	return got > 0 ? sf_stat_number(stat, number) : 0;
 }
 
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
@@ -60,7 +52,7 @@ void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 	n->tid = crash->tid;
 	n->uid = (uint32_t)sf_sys0(__NR_getuid);
 	n->gid = (uint32_t)sf_sys0(__NR_getgid);
-	n->start_ticks = sf_own_stat_field(22);
+	n->start_ticks = sf_stat_field(22);
 	n->pid_ns = inode("/proc/self/ns/pid");
 	n->mnt_ns = inode("/proc/self/ns/mnt");
 	n->user_ns = inode("/proc/self/ns/user");
@@ -72,7 +64,6 @@ void sf_note_fill(struct sf_crash *crash, const uint8_t *id)
 	} else {
 		n->address = (uint64_t)si->si_addr;
 	}
-	n->involvement = involvement(crash->uc);
 	if (crash->pid == 1)
 		n->flags |= SF_FLAG_INIT_PROCESS;
 }

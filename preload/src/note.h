@@ -63,12 +63,15 @@ enum sf_release {
 	SF_RELEASE_DISABLED = 6, /* STILLFRAME_HOLD_MS is 0 */
 };
 
-/* Is our own code on the crashing stack? */
+/* Is our own code on the crashing stack?  The library says what it knows for
+ * certain; who unwinds the stack finds interposers. */
 enum sf_involvement {
 	SF_INVOLVEMENT_NONE = 0,
-	SF_INVOLVEMENT_FRAME = 1,
-	SF_INVOLVEMENT_HANDLER = 2,
-	SF_INVOLVEMENT_INTERPOSER = 3,
+	SF_INVOLVEMENT_FRAME = 1, /* it crashed in our code */
+	SF_INVOLVEMENT_HANDLER =
+		2, /* in a handler that we called, or after it */
+	SF_INVOLVEMENT_INTERPOSER =
+		3, /* in a function that one of ours had called */
 };
 
 struct sf_note {

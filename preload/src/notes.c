@@ -107,16 +107,21 @@ struct sf_range sf_notes_next_secret(const struct sf_notes *notes,
 	return next;
 }
 
-/* The command line is memory of the process, and may be secret. */
+/* The command line is memory of the process, and may be secret: all of it when
+ * nobody tells where it lies. */
 static void hide_secrets(const struct sf_notes *notes, char *text, long bytes)
 {
-	uint64_t start =
-		notes->crash->note.secrets ? sf_own_stat_field(ARG_START) : 0;
+	uint64_t start;
 
-	for (long i = 0; start && i < bytes; i++)
-		if (sf_notes_next_secret(notes, start + (uint64_t)i).start ==
-		    start + (uint64_t)i)
+	if (notes->crash->note.secrets == 0)
+		return;
+	start = sf_stat_field(ARG_START);
+	for (long i = 0; i < bytes; i++) {
+		uint64_t at = start + (uint64_t)i;
+
+		if (!start || sf_notes_next_secret(notes, at).start == at)
 			text[i] = '\0';
+	}
 }
 
 static void put_prpsinfo(const struct sf_notes *notes, struct sf_output *out)

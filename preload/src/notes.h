@@ -17,8 +17,8 @@ struct sf_notes {
 	size_t auxv_bytes;
 	uint64_t auxv[SF_AUXV_BYTES / sizeof(uint64_t)];
 	uint64_t crash_note; /* offset of struct sf_note, once written */
-	struct sf_note_secret secrets[STILLFRAME_SECRETS];
-	char text[SF_TEXT_BYTES]; /* how much of both: crash->note */
+	const struct sf_note_secret *secrets;
+	const char *text; /* how much of both: crash->note */
 };
 
 /* The next secret byte at or after `address`, and the end of its range; at
@@ -26,16 +26,15 @@ struct sf_notes {
 struct sf_range sf_notes_next_secret(const struct sf_notes *notes,
 				     uint64_t address);
 
-/* A numeric field of the text of a /proc/PID/stat by its number in proc(5), 4
- * or later; the second, a name in parentheses, may itself contain blanks and
- * parentheses. */
-uint64_t sf_stat_field(const char *stat, int number);
-
-/* The same of /proc/self/stat; 0 when that cannot be read. */
-uint64_t sf_own_stat_field(int number);
+/* A numeric field of /proc/self/stat by its number in proc(5), 22 or later; 0
+ * when it cannot be read. */
+uint64_t sf_stat_field(int number);
 
 /* Fills the vendor note but for what the writer decides (flags, counts). */
 void sf_note_fill(struct sf_crash *crash, const uint8_t *id);
+
+/* The same field of the text of a /proc/PID/stat. */
+uint64_t sf_stat_number(const char *stat, int number);
 
 /* Puts all notes; call with a counting output first to learn the size. */
 void sf_notes_put(struct sf_notes *notes, struct sf_output *out);

@@ -23,6 +23,11 @@ uint64_t sf_places_tick(void)
 	return __atomic_add_fetch(&last, 1, __ATOMIC_SEQ_CST) + SF_PLACE_FIRST;
 }
 
+bool sf_places_used(void)
+{
+	return __atomic_load_n(&last, __ATOMIC_SEQ_CST) != 0;
+}
+
 int sf_places_fill(const struct sf_places *places, const void *value)
 {
 	const sf_word *from = value;

@@ -36,6 +36,9 @@ void sf_places_freeze(int pid);
 /* A number that grows with each call, in all tables. */
 uint64_t sf_places_tick(void);
 
+/* False while nobody ever wrote anything. */
+bool sf_places_used(void);
+
 /* Puts a value into a free place and returns that, not yet readable; -1 when
  * none is free. */
 int sf_places_fill(const struct sf_places *places, const void *value);

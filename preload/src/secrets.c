@@ -54,20 +54,22 @@ SF_API int stillframe_secret_remove_v1(const volatile void *address,
 	return error ? error : STILLFRAME_INVALID;
 }
 
-uint32_t sf_secrets_read(struct sf_note_secret ret[STILLFRAME_SECRETS])
+uint32_t sf_secrets_read(const struct sf_note_secret **ret)
 {
+	static struct sf_note_secret sorted[STILLFRAME_SECRETS];
 	struct sf_places places = table();
 	struct sf_note_secret range;
 	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < places.count; i++) {
+	*ret = sorted;
+	for (uint32_t i = 0; sf_places_used() && i < places.count; i++) {
 		uint32_t at = count;
 
 		if (!sf_places_read(&places, i, &range, WORDS))
 			continue;
-		for (; at > 0 && ret[at - 1].address > range.address; at--)
-			ret[at] = ret[at - 1];
-		ret[at] = range;
+		for (; at > 0 && sorted[at - 1].address > range.address; at--)
+			sorted[at] = sorted[at - 1];
+		sorted[at] = range;
 		count++;
 	}
 	return count;

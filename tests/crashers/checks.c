@@ -42,5 +42,7 @@ NOINLINE void double_free(void)
 
 NOINLINE void invalid_free(void)
 {
-	free((char *)malloc(64) + 16 + zero);
+	char *room = calloc(1, 64); /* libc takes it for its own records */
+
+	free(room + 16 + zero);
 }

@@ -232,7 +232,7 @@ NOINLINE void threads_that_end(void)
 {
 	long before;
 
-	start_and_join(8); /* stacks that libc keeps for the next thread */
+	start_and_join(8); /* warm up: libc keeps stacks for the next thread */
 	before = mapped_pages();
 	start_and_join(threads);
 	exit(mapped_pages() - before > threads / 2 ? 1 : 0);

@@ -6,8 +6,7 @@
 
 #define NOINLINE __attribute__((noinline, noclone))
 
-#define NOT_HERE 98 /* exit status: this libc or processor has no such thing   \
-		     */
+#define NOT_HERE 98 /* exit status: not in this libc or processor */
 
 extern int threads; /* second argument */
 extern volatile int sink;

@@ -23,6 +23,7 @@ from .model import (
     Signal,
     Thread,
 )
+from .noise import calls_through_us
 from .signals import code_name, signal_name
 from .stack import Stack
 from .trust import TrustedFrame
@@ -63,7 +64,7 @@ def assemble(evidence: Evidence) -> Analysis:
         top_frame=top_frame(crashed),
         stack=stack_lines(crashed),
         fingerprint=fingerprint(crashed),
-        involvement=_involvement(core),
+        involvement=_involvement(core, crashed),
         modules=[_module(image) for image in images.all[:MAX_MODULES]],
         note=_note(core),
         soft_errors=[escape(error) for error in [*core.problems, *soft_errors]][:MAX_SOFT_ERRORS],
@@ -133,13 +134,14 @@ def _process(core: CoreFile) -> Process:
 
 
 def _involvement(
-    core: CoreFile,
+    core: CoreFile, crashed: Sequence[Frame]
 ) -> Literal["none", "frame", "handler", "interposer", "unknown"]:
+    """What the library knows of itself; what it had called only the stack tells."""
     if core.note is None:
         return "unknown"
     match core.note.fields.involvement:
         case Involvement.NONE:
-            return "none"
+            return "interposer" if calls_through_us(crashed) else "none"
         case Involvement.FRAME:
             return "frame"
         case Involvement.HANDLER:

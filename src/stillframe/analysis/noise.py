@@ -58,6 +58,21 @@ def significant(frames: Sequence[Frame]) -> list[Frame]:
     return [frame for frame in told if not is_start(frame)] or list(frames)
 
 
+def calls_through_us(frames: Sequence[Frame]) -> bool:
+    """Whether the application called what crashed through a function of our library.
+
+    Below every thread's start routine is one of ours, which only libc has called; and what a
+    scan of the stack found may be left from an earlier call.
+    """
+    modules = [base_name(frame.module) for frame in frames]
+    return any(
+        module == LIBRARY_FILE
+        and frame.trust != "scan"
+        and any(older and older not in _LIBC for older in modules[index + 1 :])
+        for index, (module, frame) in enumerate(zip(modules, frames, strict=True))
+    )
+
+
 def _is_internal(frame: Frame) -> bool:
     module = base_name(frame.module)
     return module == LIBRARY_FILE or (module in _LIBC and not frame.function)

@@ -69,6 +69,10 @@ class Holder:
         """Wait at most ``timeout`` seconds for its death; whether it died."""
         return _dead_within(self.pidfd, timeout)
 
+    def started_ns(self) -> int:
+        """Its start on ``CLOCK_REALTIME``, ns, up to one clock tick early."""
+        return _started_ns(self.start_ticks)
+
     def close(self) -> None:
         """Close all three descriptors."""
         for fd in (self.task_fd, self.proc_fd, self.pidfd):
@@ -223,12 +227,15 @@ def _require_older(start_ticks: int, fd: int) -> None:
     two readings, a true holder may be refused, and its snapshot is taken
     without attestation later.
     """
-    boot_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    start_ns = boot_ns + start_ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-    if start_ns > file_facts(fd).birth_ns + START_SLACK_NS:
+    if _started_ns(start_ticks) > file_facts(fd).birth_ns + START_SLACK_NS:
         raise refused(
             Refusal.HOLDER_YOUNGER, "the process named as the lock's holder is younger than it"
         )
+
+
+def _started_ns(start_ticks: int) -> int:
+    boot_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return boot_ns + start_ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def _parse_stat(text: str) -> tuple[str, int]:

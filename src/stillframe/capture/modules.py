@@ -9,19 +9,16 @@ import ctypes
 import errno
 import mmap
 import os
-import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stillframe.capture.harmless import Filesystems, filesystems_of, open_harmless
 from stillframe.capture.identity import Holder
-from stillframe.capture.kernel import Resolve, file_facts, openat2
+from stillframe.capture.kernel import Resolve
 
 MAPS_LIMIT: Final = 16 << 20
 """Bytes read of ``maps``: about 150,000 mappings, more than the kernel's default allows."""
-STALLING: Final = re.compile(r"fuse.*|nfs4?|cifs|smb3|9p|afs|ceph|coda|orangefs")
-"""Filesystem types whose reads may wait for a server for ever."""
 _RESOLVE: Final = (
     # CACHED: the mapping pins its dentries, so a lookup that would have to ask
     # a server or a disk leads elsewhere.  NO_SYMLINKS: paths in maps have none.
@@ -81,7 +78,7 @@ def open_modules(holder: Holder, *, max_modules: int, max_bytes: int) -> OpenMod
     soft_errors = []
     if len(mapped) > max_modules:
         soft_errors.append(f"{len(mapped)} modules, only {max_modules} opened")
-    filesystems = _filesystems(_read_all(holder.task_fd, "mountinfo"))
+    filesystems = filesystems_of(holder)
     root_fd = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=holder.task_fd)
     modules = []
     try:
@@ -126,23 +123,9 @@ def _code_files(mappings: list[Mapping]) -> list[Mapping]:
     return list({m.inode: m for m in reversed(mappings) if m.executable}.values())[::-1]
 
 
-def _open(root_fd: int, mapping: Mapping, filesystems: dict[int, str], max_bytes: int) -> int:
-    """Open one file for reading, touching nothing before it is known to be harmless."""
-    path_fd = openat2(root_fd, mapping.path, os.O_PATH | os.O_NOFOLLOW, _RESOLVE)
-    try:
-        facts = file_facts(path_fd)
-        filesystem = filesystems.get(facts.mount_id)
-        if not stat.S_ISREG(facts.mode):
-            raise OSError(0, "not a regular file")
-        if not 0 < facts.size <= max_bytes:
-            raise OSError(0, f"{facts.size} bytes, at most {max_bytes}")
-        if filesystem is None or STALLING.fullmatch(filesystem):
-            raise OSError(0, f"on a filesystem that could stall ({filesystem or 'unknown'})")
-        fd = os.open(
-            f"/proc/self/fd/{path_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        )
-    finally:
-        os.close(path_fd)
+def _open(root_fd: int, mapping: Mapping, filesystems: Filesystems, max_bytes: int) -> int:
+    """Open one mapped file for reading."""
+    fd = open_harmless(root_fd, mapping.path, _RESOLVE, filesystems, max_bytes=max_bytes)
     if _inode_as_mapped(fd) != mapping.inode:
         os.close(fd)
         raise OSError(0, "another file than the mapped one")
@@ -161,19 +144,6 @@ def _inode_as_mapped(fd: int) -> str:
         address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
         maps = parse_maps(os.fsdecode(Path("/proc/self/maps").read_bytes()))
         return next((mapping.inode for mapping in maps if mapping.start == address), "")
-
-
-def _filesystems(mountinfo: str) -> dict[int, str]:
-    r"""Mount id → filesystem type.
-
-    >>> _filesystems("46 27 0:49 / /m rw shared:1 - overlay overlay rw,lowerdir=l\n")
-    {46: 'overlay'}
-    """
-    found = {}
-    for line in mountinfo.splitlines():
-        mount, _, filesystem = line.partition(" - ")
-        found[int(mount.split()[0])] = filesystem.split()[0]
-    return found
 
 
 def _read_all(directory_fd: int, path: str) -> str:

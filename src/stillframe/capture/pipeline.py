@@ -1,4 +1,4 @@
-"""Capture as one sentence: open, claim, attest, wait, copy, open modules, release.
+"""Capture as one sentence: open, claim, attest, wait, copy, open modules and log, release.
 
 Flows in: a snapshot directory and a name.  Flows out: a `Capture`.  Called by
 the agent's workers and by ``stillframe run``; blocking, one call per thread.
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from stillframe.capture.copying import Staged, stage
+from stillframe.capture.copying import Copied, Staged, stage
 from stillframe.capture.handover import (
     OpenSnapshot,
     SnapshotDirectory,
@@ -28,12 +28,14 @@ from stillframe.capture.handover import (
     open_snapshot,
     release,
 )
+from stillframe.capture.hs_err import HsErr, keep_hs_err, open_hs_err
 from stillframe.capture.identity import Holder, attest
 from stillframe.capture.kernel import file_facts
 from stillframe.capture.modules import OpenModule, OpenModules, open_modules
 from stillframe.capture.refusals import NoHolderError, Refusal, refused
 from stillframe.corefile import CoreFile, CrashNote
 from stillframe.errors import InvalidInputError, StillframeError, TemporaryError
+from stillframe.names import ARTIFACT_HS_ERR
 
 Clock = Callable[[], int]
 """``CLOCK_MONOTONIC`` in nanoseconds."""
@@ -56,6 +58,8 @@ class CaptureLimits:
     """Seconds that byte 2 is kept for a process that was released and does not die."""
     max_modules: int = 256
     max_module_bytes: int = 1 << 30
+    max_hs_err_bytes: int = 4 << 20
+    """Largest log of a JVM, bytes; a typical one has 100 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,12 @@ class Capture:
     """From the crash to our release, in ms; None without a holder or a readable note."""
     note: CrashNote | None
     """What the library wrote about the crash; the pod's word, never the kernel's."""
+    hs_err: Copied | None
+    """Of the log a JVM wrote about its death, durable beside ``path``; None for other processes."""
     deleted: bool
     """Whether the original could be unlinked."""
     soft_errors: tuple[str, ...]
-    """Modules that could not be opened, and where note and kernel disagree."""
+    """Modules and logs that could not be opened, and where note and kernel disagree."""
     _resources: ExitStack
 
     @property
@@ -124,8 +130,8 @@ def capture(
     """Take one snapshot and let its process go.
 
     ``name`` may be stale: a ``.part`` that has become ``.core`` meanwhile is
-    found.  The copy is ``destination`` (its directory exists).  The original
-    is deleted only after the copy is durable.
+    found.  The copy is ``destination`` (its directory exists); a JVM's log comes
+    to lie beside it.  The original is deleted only after the copy is durable.
 
     Raises `FileNotFoundError` when the snapshot is gone (somebody else took
     it), `InvalidInputError` (a `Refusal`; the process, if any, goes on by
@@ -143,6 +149,8 @@ def capture(
         try:
             modules = _open_modules(holder, limits)
             resources.callback(modules.close)
+            log = _open_hs_err(holder, limits)
+            resources.callback(log.close)
             release(snapshot.fd)
             released_ns = clock()
             core = _inspect(staged, complete=name.stage is Stage.CORE)
@@ -151,6 +159,9 @@ def capture(
             raise
         held_millis = _held_millis(core.note, snapshot.fd, released_ns) if holder else None
         copied = staged.commit()
+        hs_err, log_errors = keep_hs_err(
+            log, staged.directory_fd, ARTIFACT_HS_ERR, max_bytes=limits.max_hs_err_bytes
+        )
         if holder is not None:
             # Runs first when the capture is closed: byte 2 outlives the process.
             # After a refusal it need not: the end of our claim lets go as well.
@@ -165,8 +176,13 @@ def capture(
             complete=name.stage is Stage.CORE,
             held_millis=held_millis,
             note=core.note,
+            hs_err=hs_err,
             deleted=discard(directory.fd, name),
-            soft_errors=(*modules.soft_errors, *disagreements(core.note, holder)),
+            soft_errors=(
+                *modules.soft_errors,
+                *log_errors,
+                *disagreements(core.note, holder),
+            ),
             _resources=resources.pop_all(),
         )
 
@@ -281,6 +297,10 @@ def _open_modules(holder: Holder | None, limits: CaptureLimits) -> OpenModules:
         )
     except OSError as error:
         return OpenModules((), (f"cannot read the modules of process {holder.pid}: {error}",))
+
+
+def _open_hs_err(holder: Holder | None, limits: CaptureLimits) -> HsErr:
+    return open_hs_err(holder, max_bytes=limits.max_hs_err_bytes) if holder else HsErr()
 
 
 def _inspect(staged: Staged, *, complete: bool) -> CoreFile:

@@ -1,7 +1,8 @@
 """What is kept of a crash, and what is said about it.
 
 Flows in: one snapshot.  Flows out: a directory ``<id>`` with the snapshot, the
-report for people and the report for programs; and lines for the terminal.
+report for people and the report for programs (and a JVM's own log); and lines for
+the terminal.
 """
 
 import shlex
@@ -14,7 +15,12 @@ from stillframe.analysis import Analysis, analyze, render_text
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
 from stillframe.capture.pipeline import Capture, capture
 from stillframe.errors import PermanentError, StillframeError
-from stillframe.names import ARTIFACT_REPORT_JSON, ARTIFACT_REPORT_TEXT, ARTIFACT_SNAPSHOT
+from stillframe.names import (
+    ARTIFACT_HS_ERR,
+    ARTIFACT_REPORT_JSON,
+    ARTIFACT_REPORT_TEXT,
+    ARTIFACT_SNAPSHOT,
+)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +110,8 @@ def _render(report: Report, captured: Capture) -> str:
     extra = {"Evidence": str(captured.path.parent), "Debug": debugger}
     if report.held_millis is not None:
         extra = {"Held": f"{report.held_millis} ms"} | extra
+    if captured.hs_err is not None:
+        extra["JVM's log"] = str(captured.path.with_name(ARTIFACT_HS_ERR))
     if not report.complete:
         extra["Incomplete"] = "the process was killed while its snapshot was written"
     if report.analysis is not None:

@@ -5,6 +5,8 @@ import sun.misc.Unsafe;
 /** The JVM's own use of signals, and its death: {@code java Crash WAY}. */
 public final class Crash {
     private static final int TIMES = 20_000;
+    /** What a child blocks and ignores. */
+    private static final String SIGNALS = "sed -n /Sig[BI]/p /proc/self/status >&2; exit 4";
     private static volatile boolean done;
     private static volatile long sink;
 
@@ -91,8 +93,9 @@ public final class Crash {
 
     /** Processes the VM starts, one of which dies of a signal. */
     private static void children() throws Exception {
-        for (String end : new String[] {"exit 0", "exit 3", "kill -TERM $$"}) {
-            System.out.println(end + ": " + new ProcessBuilder("sh", "-c", end).start().waitFor());
+        for (String end : new String[] {"exit 0", "exit 3", "kill -TERM $$", SIGNALS}) {
+            Process child = new ProcessBuilder("sh", "-c", end).inheritIO().start();
+            System.out.println(end + ": " + child.waitFor());
         }
     }
 

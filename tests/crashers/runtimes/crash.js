@@ -2,6 +2,8 @@
 'use strict';
 
 const TIMES = 10_000;
+// What a child blocks and ignores.
+const SIGNALS = 'sed -n /Sig[BI]/p /proc/self/status >&2; exit 4';
 
 // (module (memory 1) (func (export "load") (param i32) (result i32) local.get 0 i32.load))
 const MODULE = Buffer.from(
@@ -35,8 +37,8 @@ function overflow() {
 
 function children() {
   const { spawnSync } = require('node:child_process');
-  for (const end of ['exit 0', 'exit 3', 'kill -TERM $$']) {
-    const { status, signal } = spawnSync('sh', ['-c', end]);
+  for (const end of ['exit 0', 'exit 3', 'kill -TERM $$', SIGNALS]) {
+    const { status, signal } = spawnSync('sh', ['-c', end], { stdio: 'inherit' });
     console.log(`${end}: ${status} ${signal}`);
   }
 }

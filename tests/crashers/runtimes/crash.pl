@@ -3,6 +3,9 @@ use strict;
 use warnings;
 use POSIX ();
 
+# What a child blocks and ignores.
+my $signals = 'sed -n /Sig[BI]/p /proc/self/status >&2; exit 4';
+
 my %ways = (
 	null => sub { print unpack('p', pack('J', 8)) },
 	abort => sub { POSIX::abort() },
@@ -22,7 +25,7 @@ my %ways = (
 		sleep 10;
 	},
 	children => sub {
-		for my $end ('exit 0', 'exit 3', 'kill -TERM $$') {
+		for my $end ('exit 0', 'exit 3', 'kill -TERM $$', $signals) {
 			print "$end: ", system('sh', '-c', $end), "\n";
 		}
 	},

@@ -10,6 +10,9 @@ import sys
 import threading
 import time
 
+SIGNALS = "sed -n /Sig[BI]/p /proc/self/status >&2; exit 4"
+"""What a child blocks and ignores."""
+
 
 def string_at() -> None:
     ctypes.string_at(0)
@@ -73,11 +76,20 @@ def recursion() -> None:
         print("caught")
 
 
+def old_masks() -> None:
+    """BSD's functions, of the first 32 signals."""
+    libc = ctypes.CDLL(None)
+    libc.sigblock(1 << signal.SIGSEGV - 1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT})
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), libc.sigsetmask(0))
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
 def children() -> None:
-    """Each way to start a process; ``env={}``: what a child inherits, not what it is given."""
-    status = ("sed", "-n", "/Sig[IC]/p", "/proc/self/status")
-    print(subprocess.run(status, env={}, stdout=subprocess.PIPE, check=True).stdout.decode())
-    for end in ("exit 0", "exit 3", "kill -TERM $$"):
+    """Each way to start a process; ``env={}``: without us, what is caught is the same, too."""
+    status = ("sed", "-n", "/Sig[BIC]/p", "/proc/self/status")
+    subprocess.run(status, env={}, stdout=sys.stderr, check=True)
+    for end in ("exit 0", "exit 3", "kill -TERM $$", SIGNALS):
         print(subprocess.run(("sh", "-c", end), check=False).returncode)
         print(subprocess.run(("sh", "-c", end), check=False, preexec_fn=int).returncode)
         print(subprocess.run(("sh", "-c", end), check=False, start_new_session=True).returncode)
@@ -101,6 +113,7 @@ def children() -> None:
         default_again,
         watchdog,
         recursion,
+        old_masks,
         children,
     )
 }[sys.argv[1]]()

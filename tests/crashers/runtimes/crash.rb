@@ -1,6 +1,9 @@
 # Ruby's ways to die and to live: ruby crash.rb WAY.
 require 'fiddle'
 
+# What a child blocks and ignores.
+SIGNALS = 'sed -n /Sig[BI]/p /proc/self/status >&2; exit 4'.freeze
+
 def recurse(levels)
   [levels].each { |n| recurse(n + 1) }
 end
@@ -16,7 +19,7 @@ def overflows
 end
 
 def children
-  ['exit 0', 'exit 3', 'kill -TERM $$'].each do |ending|
+  ['exit 0', 'exit 3', 'kill -TERM $$', SIGNALS].each do |ending|
     system('sh', '-c', ending)
     puts "#{ending}: #{$?.exitstatus.inspect} #{$?.termsig.inspect}"
   end

@@ -4,6 +4,9 @@ use std::process::{abort, Command};
 use std::ptr::{null_mut, write_volatile};
 use std::thread;
 
+/// What a child blocks and ignores.
+const SIGNALS: &str = "sed -n /Sig[BI]/p /proc/self/status >&2; exit 4";
+
 #[inline(never)]
 fn null_write() {
     unsafe { write_volatile(black_box(null_mut::<i32>()), 1) }
@@ -28,7 +31,7 @@ fn caught() {
 }
 
 fn children() {
-    for end in ["exit 0", "exit 3", "kill -TERM $$"] {
+    for end in ["exit 0", "exit 3", "kill -TERM $$", SIGNALS] {
         let status = Command::new("sh").args(["-c", end]).status().unwrap();
         println!("{end}: {status}");
     }

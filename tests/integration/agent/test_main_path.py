@@ -15,7 +15,7 @@ from stillframe_agent.manifest import Phase
 
 from stillframe import names
 from tests.integration.agent.intake import Operator
-from tests.integration.agent.node import AGENT_GROUP, Agent, Node, Pod, wait_until
+from tests.integration.agent.node import AGENT_GROUP, CRASHERS, Agent, Node, Pod, wait_until
 
 
 @pytest.mark.parametrize("init", [False, True], ids=["any", "pid-1"])
@@ -74,6 +74,25 @@ def test_the_evidence_is_kept_for_the_artifacts_pod_and_the_original_goes(
     assert manifest.crash_report_uid == f"uid-of-{report.fingerprint}"
     assert pod.names() == []
     assert list((agent.node.state / names.SPOOL_DIR).glob("*.report")) == []
+
+
+def test_the_log_of_a_jvm_is_kept_with_the_snapshot(
+    agent: Agent, pod: Pod, operator: Operator, tmp_path: Path
+) -> None:
+    """As pid 1 of its namespace, under which it is called there."""
+    agent.wait_watching(pod)
+    script = (
+        f"cd {tmp_path} && echo a log > hs_err_pid1.log && exec {CRASHERS}/glibc/crasher null_read"
+    )
+    pod.start("sh", "-c", script, init=True, preload=True).wait(timeout=20)
+    (report,) = operator.wait_reports(1)
+
+    (log,) = [artifact for artifact in report.artifacts if artifact.kind == "hs_err"]
+    kept = agent.node.state / names.ARTIFACTS_DIR / report.id / log.file
+    assert kept.read_text() == "a log\n"
+    assert (kept.stat().st_gid, kept.stat().st_mode & 0o777) == (AGENT_GROUP, 0o640)
+    assert log.sha256 == hashlib.sha256(b"a log\n").hexdigest()
+    assert list(report.soft_errors) == []
 
 
 def test_a_directory_that_the_kubelet_made_first_becomes_readable_for_the_artifacts_pod(

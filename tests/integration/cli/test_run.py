@@ -26,7 +26,7 @@ CRASHES = [
     "raise_abrt", "seccomp_trap", "overflow_main", "overflow_thread", "thread_segv",
     "with_threads", "all_crash",
 ]  # fmt: skip
-HARMLESS = ["exit_normal", "handled", "ignored"]
+HARMLESS = ["exit_normal", "recovered", "ignored"]
 STATIC_CRASH = "int main(void) { *(volatile int *)0 = 1; }"
 PYTHON_TRAP = (
     "import signal, sys\n"
@@ -51,6 +51,23 @@ def test_a_crash_has_its_exit_status_and_its_report(local: Local, way: str) -> N
     assert analysis["signal"]["number"] == -ours.returncode
     assert analysis["cause"] in ours.stderr.decode()
     assert local.report["attested"]
+
+
+@pytest.mark.parametrize(
+    ("call", "involvement"),
+    [
+        ("string_at(8)", "none"),
+        ("CDLL(None).sigprocmask(0, c_void_p(8), None)", "frame"),
+        # libc stores the thread's id where it may not.
+        ("CDLL(None).pthread_create(c_void_p(8), None, CDLL(None).abort, None)", "interposer"),
+    ],
+)
+def test_the_report_says_what_part_our_library_had(
+    local: Local, call: str, involvement: str
+) -> None:
+    script = f"from ctypes import *; {call}"
+    local.run(*NO_CORE, sys.executable, "-c", script)
+    assert local.report["analysis"]["involvement"] == involvement
 
 
 @pytest.mark.parametrize("way", HARMLESS)
@@ -137,6 +154,14 @@ def test_evidence_goes_to_the_state_directory_by_default(local: Local, tmp_path:
     environment = local.environment(XDG_STATE_HOME=str(tmp_path / "state"))
     subprocess.run([*NO_CORE, *command], env=environment, capture_output=True, check=False)
     assert len(list((tmp_path / "state/stillframe").glob("*/snapshot.core"))) == 1
+
+
+def test_the_log_of_a_jvm_is_kept(local: Local, tmp_path: Path) -> None:
+    script = f"cd {tmp_path}; echo a log > hs_err_pid$$.log; exec {CRASHER} null_write"
+    said = local.run("sh", "-c", script).stderr.decode()
+    log = local.keep / local.report["id"] / "hs_err.log"
+    assert log.read_text() == "a log\n"
+    assert f"JVM's log:   {log}\n" in said
 
 
 def test_an_existing_preload_stays_behind_ours(local: Local) -> None:

@@ -49,8 +49,8 @@ static void fail(const char *what, const char *found)
 /* What a report would show for the key "k", or the request. */
 static const char *shown(const char *key)
 {
-	static char text[SF_TEXT_BYTES];
-	size_t bytes = sf_annotations_text(text, sizeof(text), tls_base);
+	const char *text;
+	size_t bytes = sf_annotations_text(&text, SF_TEXT_BYTES, tls_base);
 	const char *found = "";
 
 	for (const char *at = text; at < text + bytes;) {
@@ -78,8 +78,8 @@ static void check_text(const char *key, int may_be_none)
 
 static void check_secrets(void)
 {
-	struct sf_note_secret found[STILLFRAME_SECRETS];
-	uint32_t count = sf_secrets_read(found);
+	const struct sf_note_secret *found;
+	uint32_t count = sf_secrets_read(&found);
 	int kept = 0;
 
 	for (uint32_t i = 0; i < count; i++)
@@ -99,10 +99,10 @@ static struct sf_note_secret read_range;
 
 static int read_secrets(void)
 {
-	static struct sf_note_secret found[STILLFRAME_SECRETS];
+	const struct sf_note_secret *found;
 
-	read_range = sf_secrets_read(found) ? found[0]
-					    : (struct sf_note_secret){0, 0};
+	read_range = sf_secrets_read(&found) ? *found
+					     : (struct sf_note_secret){0, 0};
 	return 0;
 }
 

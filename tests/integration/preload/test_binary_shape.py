@@ -74,3 +74,30 @@ def test_stack_and_relocated_data_are_protected() -> None:
 def test_unwinders_get_past_every_function() -> None:
     """pthread_exit and cancellation unwind through our frame below each thread."""
     assert "GNU_EH_FRAME" in readelf("-lW")
+
+
+OTHER = """
+#include <unistd.h>
+int sigignore(int sig) { return write(1, "other ", 6) == 6 ? 40 + sig : -1; }
+"""
+ASKS = """
+#define _GNU_SOURCE
+#include <signal.h>
+int main(void) { return sigignore(SIGUSR1); }
+"""
+
+
+@pytest.mark.parametrize("style", ["sysv", "gnu", "both"])
+def test_next_definition_is_found_by_either_hash_table(tmp_path: Path, style: str) -> None:
+    """A library behind ours, linked for a loader of before 2006 (``DT_HASH`` only), or later."""
+    other, asks = tmp_path / "other.so", tmp_path / "asks"
+    compile_ = ("gcc", "-x", "c", "-", "-Wno-deprecated-declarations", "-o")
+    shared = ("-shared", "-fPIC", f"-Wl,--hash-style={style}")
+    subprocess.run([*compile_, other, *shared], input=OTHER, text=True, check=True)
+    subprocess.run([*compile_, asks], input=ASKS, text=True, check=True)
+    assert ("(GNU_HASH)" in readelf("-dW", other)) is (style != "sysv")
+
+    preload = {"LD_PRELOAD": f"{LIBRARY}:{other}", "STILLFRAME_DIR": str(tmp_path)}
+    done = subprocess.run([asks], env=preload, stdout=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (40 + 10, "other ")

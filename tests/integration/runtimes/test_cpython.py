@@ -25,6 +25,7 @@ CASES = (
     no_crash("handled", *python("handled"), status=3),
     no_crash("watchdog", *python("watchdog"), status=1),
     no_crash("recursion", *python("recursion", *ENABLED)),
+    no_crash("old_masks", *python("old_masks")),
     no_crash("children", *python("children")),
     no_crash("children_enabled", *python("children", *ENABLED)),
     crash("string_at", *python("string_at"), **FAULT),

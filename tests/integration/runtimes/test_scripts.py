@@ -1,5 +1,6 @@
-"""Ruby, whose handler prints for a hundred lines and aborts, and Perl, which has none.
+"""Ruby, whose handler prints for a hundred lines and aborts; Perl and shells, which have none.
 
+- what a shell starts blocks and ignores what it does without us
 - handlers written in the language, and overflows they recover from, are no crash
 - a crash is reported as what came first, not as the abort after it
 """
@@ -14,7 +15,19 @@ from tests.integration.runtimes.conftest import SOURCES, Case, Stage, crash, no_
 RUBY = ("ruby", SOURCES / "crash.rb")
 PERL = ("perl", SOURCES / "crash.pl")
 
+SIGNALS = "sed -n /Sig[BI]/p /proc/self/status"
+
 CASES = (
+    *(
+        no_crash(f"{shell}_{name}", shell, "-c", f"{signals}; exit 4", status=4)
+        for shell in ("dash", "bash")
+        for name, signals in {
+            "child": SIGNALS,
+            "pipe": f"{SIGNALS} | cat",
+            "background": f"{SIGNALS} & wait",
+            "trapped": f"trap '' ABRT; {SIGNALS}",
+        }.items()
+    ),
     no_crash("ruby_overflows", *RUBY, "overflows"),
     no_crash("ruby_children", *RUBY, "children"),
     no_crash("ruby_handled", *RUBY, "handled", status=3),

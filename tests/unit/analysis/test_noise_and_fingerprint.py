@@ -4,7 +4,7 @@ import pytest
 
 from stillframe.analysis.fingerprint import fingerprint, frame_key, normalize
 from stillframe.analysis.model import Frame
-from stillframe.analysis.noise import is_noise, significant
+from stillframe.analysis.noise import calls_through_us, is_noise, significant
 
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 
@@ -129,3 +129,23 @@ def test_unnamed_frames_are_known_by_module_and_rounded_offset() -> None:
 )
 def test_names_lose_what_compilers_and_overloads_add(name: str, plain: str) -> None:
     assert normalize(name) == plain
+
+
+OURS = "/stillframe-lib/libstillframe.so"
+
+
+@pytest.mark.parametrize(
+    ("frames", "through_us"),
+    [
+        (CRASH, False),
+        ([frame("memcpy", LIBC), frame(module=OURS), *CRASH], True),
+        ([frame(module=OURS), *CRASH], True),
+        ([frame("parse"), frame(module=OURS), frame("start_thread", LIBC)], False),
+        ([frame("parse"), frame(module=OURS)], False),
+        ([frame("parse"), frame(module=OURS, trust="scan"), *CRASH], False),
+    ],
+)
+def test_a_call_through_our_library_is_told_from_the_start_of_a_thread(
+    frames: list[Frame], through_us: bool
+) -> None:
+    assert calls_through_us(frames) is through_us

@@ -96,7 +96,7 @@ class Artifact(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """"snapshot", "core", "report" """
+    """"snapshot", "core", "hs_err" (a JVM's log), "report" """
     file: _builtins.str
     """name inside the sample's directory"""
     bytes: _builtins.int

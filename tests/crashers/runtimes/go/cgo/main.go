@@ -29,6 +29,9 @@ import (
 
 const times = 1000
 
+// What a child blocks and ignores.
+const signals = "sed -n /Sig[BI]/p /proc/self/status >&2; exit 4"
+
 var sink int
 
 //go:noinline
@@ -71,8 +74,10 @@ func fault() {
 }
 
 func children() {
-	for _, end := range []string{"exit 0", "exit 3", "kill -TERM $$"} {
-		println(end, exec.Command("sh", "-c", end).Run() == nil)
+	for _, end := range []string{"exit 0", "exit 3", "kill -TERM $$", signals} {
+		child := exec.Command("sh", "-c", end)
+		child.Stderr = os.Stderr
+		println(end, child.Run() == nil)
 	}
 }
 

@@ -1,0 +1,68 @@
+"""Harmless: files of a pod, opened with nothing touched before it is known to be harmless.
+
+Flows in: a path below a directory of the process.  Flows out: a read-only
+descriptor.  An ``open`` of a FIFO, a device or a file that a server has to
+deliver could wait for ever; so could a ``stat``.
+"""
+
+import os
+import re
+import stat
+from typing import Final
+
+from stillframe.capture.identity import Holder
+from stillframe.capture.kernel import Resolve, file_facts, openat2
+
+MOUNTINFO_LIMIT: Final = 16 << 20
+"""Bytes read of ``mountinfo``: about 100,000 mounts, the kernel's default limit."""
+STALLING: Final = re.compile(r"fuse.*|nfs4?|cifs|smb3|9p|afs|ceph|coda|orangefs")
+"""Filesystem types whose reads may wait for a server for ever."""
+
+Filesystems = dict[int, str]
+"""Mount id → filesystem type."""
+
+
+def filesystems_of(holder: Holder) -> Filesystems:
+    """What ``holder`` sees mounted; raises `OSError` when the process cannot be read."""
+    fd = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=holder.task_fd)
+    with os.fdopen(fd, "rb") as file:
+        return parse_mountinfo(os.fsdecode(file.read(MOUNTINFO_LIMIT)))
+
+
+def parse_mountinfo(text: str) -> Filesystems:
+    r"""The mounts in a ``/proc/PID/mountinfo``.
+
+    >>> parse_mountinfo("46 27 0:49 / /m rw shared:1 - overlay overlay rw,lowerdir=l\n")
+    {46: 'overlay'}
+    """
+    found = {}
+    for line in text.splitlines():
+        mount, _, filesystem = line.partition(" - ")
+        found[int(mount.split()[0])] = filesystem.split()[0]
+    return found
+
+
+def open_harmless(
+    directory_fd: int, path: str, resolve: Resolve, filesystems: Filesystems, *, max_bytes: int
+) -> int:
+    """Open ``path`` below ``directory_fd`` for reading, if it is a regular file.
+
+    Of 1 to ``max_bytes`` bytes, on a filesystem that no server can stall; the
+    lookup itself is as harmless as ``resolve`` makes it.  Raises `OSError`:
+    errno 0 with the reason where it is ours, the kernel's otherwise.
+    """
+    path_fd = openat2(directory_fd, path, os.O_PATH | os.O_NOFOLLOW, resolve)
+    try:
+        facts = file_facts(path_fd)
+        filesystem = filesystems.get(facts.mount_id)
+        if not stat.S_ISREG(facts.mode):
+            raise OSError(0, "not a regular file")
+        if not 0 < facts.size <= max_bytes:
+            raise OSError(0, f"{facts.size} bytes, at most {max_bytes}")
+        if filesystem is None or STALLING.fullmatch(filesystem):
+            raise OSError(0, f"on a filesystem that could stall ({filesystem or 'unknown'})")
+        return os.open(
+            f"/proc/self/fd/{path_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        )
+    finally:
+        os.close(path_fd)
