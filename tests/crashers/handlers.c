@@ -405,6 +405,21 @@ NOINLINE void abort_blocked(void)
 	abort();
 }
 
+/* The stack pointer is nowhere: natively there is no place for a frame. */
+NOINLINE void handler_without_a_stack(void)
+{
+	handle(SIGSEGV, 0, leave);
+#if defined(__x86_64__)
+	__asm__ volatile("movabs $0x123456789000, %%rsp\n\t"
+			 "movl 0x10, %%eax" ::
+				 : "rax", "memory");
+#else
+	__asm__ volatile("mov x0, #0x12340000\n\tmov sp, x0\n\t"
+			 "mov x0, #0x10\n\tldr w0, [x0]" ::
+				 : "x0", "memory");
+#endif
+}
+
 /* Stack overflow. */
 
 static NOINLINE int recurse(int depth)
