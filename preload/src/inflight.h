@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-#include "arch.h"
+#include "machine.h"
 
 struct sf_inflight {
 	uint64_t cookie;	      /* its own address, scrambled */

@@ -422,15 +422,6 @@ NOINLINE void handler_without_a_stack(void)
 
 /* Stack overflow. */
 
-static NOINLINE int recurse(int depth)
-{
-	volatile char frame[256];
-
-	frame[0] = (char)depth;
-	sink = recurse(depth + 1) + frame[0];
-	return sink;
-}
-
 /* Natively there is no room for the handler's frame. */
 NOINLINE void overflow_with_handler(void)
 {

@@ -12,6 +12,8 @@ extern int threads; /* second argument */
 extern volatile int sink;
 extern volatile uintptr_t zero; /* unknown to the optimizer */
 
+int recurse(int depth); /* until the stack ends */
+
 #define FAULT_WAYS(X)                                                          \
 	X(null_read)                                                           \
 	X(null_write)                                                          \
