@@ -297,7 +297,7 @@ def build_peer() -> Path | None:
         NOT_HERE["crash-handler with minidumper, Breakpad"] = "no Rust is installed"
         return None
     target = ROOT / "build/bench/peer"
-    cargo = ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", target]
+    cargo = ["cargo", "build", "--quiet", "--release", "--target-dir", target]
     subprocess.run(cargo, cwd=HERE / "peer", check=True, stdout=sys.stderr)
     return target / "release/peer"
 
