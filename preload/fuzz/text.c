@@ -3,7 +3,7 @@
  * input: one byte, the size of what is written; any text. */
 #include "text.h"
 
-#include "arch.h"
+#include "machine.h"
 #include "fuzz.h"
 #include "notes.h"
 

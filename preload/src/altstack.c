@@ -1,6 +1,6 @@
 #include "altstack.h"
 
-#include "arch.h"
+#include "machine.h"
 #include "sys.h"
 
 uint64_t sf_main_stack_origin;

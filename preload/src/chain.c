@@ -124,10 +124,20 @@ static void enter_on_own_stack(int sig, const siginfo_t *si,
 	if ((!sf_forced(si) || distance < 2 * NEAR_SP) && !has_room(sp, bytes))
 		return;
 	sp = (sp - sizeof(*record)) & ~63UL;
+	record->moving = true;
 	record = sf_inflight_move(record, (void *)sp);
 	sf_frame_copy(&frame, sp, si, uc);
 	record->frame = frame.uc;
+	record->moving = false;
 	sf_frame_enter(&frame, handler, sig);
+}
+
+/* Its stack pointer leads nowhere: copying the frame there has faulted, and the
+ * thread goes back to its first fault, to die by it. */
+static void die_without_a_stack(struct sf_inflight *record, struct ucontext *uc)
+{
+	memcpy(uc, record->uc, sizeof(record->uc));
+	crash(&record->si, uc);
 }
 
 static void call_handler(int sig, siginfo_t *si, struct ucontext *uc,
@@ -170,11 +180,13 @@ void sf_on_signal(int sig, siginfo_t *si, void *context)
 	/* Go opens a signal it wants to die by, in its handler, past libc. */
 	if ((blocked & SF_BIT(sig)) && sf_sent_past_libc(si, uc))
 		sf_set_blocked(blocked &= ~SF_BIT(sig));
-	if ((blocked & SF_BIT(sig)) && !forced &&
-	    !(sig == SIGABRT && sf_called_by_abort(uc)))
+	if (outer && outer->moving)
+		die_without_a_stack(outer, uc);
+	else if ((blocked & SF_BIT(sig)) && !forced &&
+		 !(sig == SIGABRT && sf_called_by_abort(uc)))
 		postpone(sig, si, uc, outer);
 	/* The kernel asks no handler of a fault that is blocked. */
-	else if (action.sa_handler == SIG_DFL || in_our_code(uc) ||
+	else if (action.sa_handler == SIG_DFL ||
 		 ((blocked & SF_BIT(sig)) && forced))
 		crash(si, uc);
 	else if (action.sa_handler != SIG_IGN)

@@ -3,7 +3,7 @@
 #ifndef SF_CHAIN_H
 #define SF_CHAIN_H
 
-#include "arch.h"
+#include "machine.h"
 
 /* The physical handler.  Costs no system call when the application's handler
  * recovers from a fault. */

@@ -141,23 +141,30 @@ static void hold(void)
 	update_note();
 }
 
-static void report(void)
+static int write_and_hold(void)
 {
-	int error = -ENOMEM;
+	int error;
 
 	raise_limits();
 	crash.note.flags |= unshare_descriptors();
-	if (sf_may_snapshot())
-		error = sf_handover_open(&handover);
+	error = sf_handover_open(&handover);
 	if (!error) {
 		sf_threads_stop();
 		error = snapshot();
 	}
 	if (!error)
 		hold();
-	sf_debug_report(&crash, handover.name, error);
 	/* Or the kernel would write a core that was forbidden. */
 	restore_limits();
+	return error;
+}
+
+static void report(void)
+{
+	/* First of all: what follows needs memory, too. */
+	int error = sf_may_snapshot() ? write_and_hold() : -ENOMEM;
+
+	sf_debug_report(&crash, handover.name, error);
 }
 
 bool sf_crash_report(const siginfo_t *si, const struct ucontext *uc,

@@ -2,7 +2,7 @@
 #ifndef SF_CRASH_H
 #define SF_CRASH_H
 
-#include "arch.h"
+#include "machine.h"
 #include "note.h"
 
 struct sf_crash {

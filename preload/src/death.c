@@ -89,8 +89,8 @@ void sf_die_by(const siginfo_t *si, struct ucontext *uc)
 	 * lost. */
 	if (error && !sf_forced(si))
 		error = sf_sys3(__NR_tgkill, pid, sf_gettid(), sig);
-	/* The kernel drops that signal for init; with that, or where nothing can
-	 * be sent, the process has to fault again. */
+	/* The kernel drops that signal for init; with that, or where nothing
+	 * can be sent, the process has to fault again. */
 	if (pid == 1 || error)
 		sf_rewind(uc, si);
 }

@@ -2,7 +2,7 @@
 #ifndef SF_DEATH_H
 #define SF_DEATH_H
 
-#include "arch.h"
+#include "machine.h"
 
 /* True when the kernel forced the signal on the thread for what it did; else
  * somebody sent it, be it the kernel (a terminal, a resource limit). */

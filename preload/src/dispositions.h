@@ -10,7 +10,7 @@
 #ifndef SF_DISPOSITIONS_H
 #define SF_DISPOSITIONS_H
 
-#include "arch.h"
+#include "machine.h"
 
 typedef void sf_handler(int sig, siginfo_t *si, void *uc);
 

@@ -4,7 +4,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 
-#include "arch.h"
+#include "machine.h"
 #include "sys.h"
 
 /* What we call between start-up and death. */

@@ -46,6 +46,7 @@ void sf_inflight_enter(struct sf_inflight *record, struct sf_inflight *outer,
 	record->outer = outer;
 	record->frame = uc;
 	record->resent = false;
+	record->moving = false;
 	record->si = *si;
 	memcpy(record->uc, uc, sizeof(record->uc));
 	if (at >= start && at < end)

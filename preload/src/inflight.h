@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-#include "arch.h"
+#include "machine.h"
 
 struct sf_inflight {
 	uint64_t cookie;	      /* its own address, scrambled */
@@ -21,6 +21,7 @@ struct sf_inflight {
 	uint64_t stack_start, stack_end; /* where sp is while this counts */
 	uint64_t blocked;		 /* virtual mask inside the handler */
 	bool resent; /* the handler sent the signal once more, to die by it */
+	bool moving; /* its signal frame is being copied to another stack */
 	siginfo_t si;
 	/* The beginning of a struct ucontext, which may be large. */
 	char uc[SF_UCONTEXT_BYTES] __attribute__((aligned(16)));

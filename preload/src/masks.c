@@ -163,7 +163,7 @@ static int mask(next_sigprocmask *next, int how,
 	result = next(how, set ? &physical : NULL, old);
 	if (result != 0)
 		*ours = before;
-	else if (set)
+	else if (set && ours == &sf_thread_state.blocked)
 		witness(how, physical.word[0]);
 	if (result == 0 && old)
 		old->word[0] |= before;

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "altstack.h"
-#include "arch.h"
+#include "machine.h"
 #include "config.h"
 #include "init.h"
 #include "interpose.h"

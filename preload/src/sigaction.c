@@ -107,7 +107,6 @@ SF_EXPORT int sigaction(int sig, const struct sf_libc_sigaction *new,
 			       : set_unwatched(next, sig, new, old);
 }
 
-/* X is a function that returns the previous handler. */
 #define RETURNS_HANDLER(name)                                                  \
 	SF_EXPORT sf_signal_function *name(int sig,                            \
 					   sf_signal_function *handler)        \
@@ -133,34 +132,22 @@ RETURNS_HANDLER(__sysv_signal)
 RETURNS_HANDLER(ssignal)
 RETURNS_HANDLER(sigset)
 
-SF_EXPORT int sigignore(int sig)
-{
-	next_sigignore *next = SF_NEXT(sigignore);
-	bool keep = ours_to_keep(sig);
-	int result;
+#define RETURNS_INT(name, arguments, call)                                     \
+	SF_EXPORT int name arguments                                           \
+	{                                                                      \
+		next_##name *next = SF_NEXT(name);                             \
+		bool keep = ours_to_keep(sig);                                 \
+		int result;                                                    \
+                                                                               \
+		if (!next)                                                     \
+			return -1;                                             \
+		if (keep)                                                      \
+			sf_expose(sig);                                        \
+		result = next call;                                            \
+		if (keep)                                                      \
+			sf_adopt(sig);                                         \
+		return result;                                                 \
+	}
 
-	if (!next)
-		return -1;
-	if (keep)
-		sf_expose(sig);
-	result = next(sig);
-	if (keep)
-		sf_adopt(sig);
-	return result;
-}
-
-SF_EXPORT int siginterrupt(int sig, int interrupt)
-{
-	next_siginterrupt *next = SF_NEXT(siginterrupt);
-	bool keep = ours_to_keep(sig);
-	int result;
-
-	if (!next)
-		return -1;
-	if (keep)
-		sf_expose(sig);
-	result = next(sig, interrupt);
-	if (keep)
-		sf_adopt(sig);
-	return result;
-}
+RETURNS_INT(sigignore, (int sig), (sig))
+RETURNS_INT(siginterrupt, (int sig, int interrupt), (sig, interrupt))

@@ -2,7 +2,7 @@
 #ifndef SF_STACKS_H
 #define SF_STACKS_H
 
-#include "arch.h"
+#include "machine.h"
 
 /* True when sp has left the stack it belongs to, or the fault is just there. */
 bool sf_stack_overflowed(const siginfo_t *si, const struct ucontext *uc);

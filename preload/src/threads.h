@@ -6,7 +6,7 @@
 #ifndef SF_THREADS_H
 #define SF_THREADS_H
 
-#include "arch.h"
+#include "machine.h"
 
 #define SF_THREADS_MAX 1024
 

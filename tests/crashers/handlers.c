@@ -405,16 +405,22 @@ NOINLINE void abort_blocked(void)
 	abort();
 }
 
-/* Stack overflow. */
-
-static NOINLINE int recurse(int depth)
+/* The stack pointer is nowhere: natively there is no place for a frame. */
+NOINLINE void handler_without_a_stack(void)
 {
-	volatile char frame[256];
-
-	frame[0] = (char)depth;
-	sink = recurse(depth + 1) + frame[0];
-	return sink;
+	handle(SIGSEGV, 0, leave);
+#if defined(__x86_64__)
+	__asm__ volatile("movabs $0x123456789000, %%rsp\n\t"
+			 "movl 0x10, %%eax" ::
+				 : "rax", "memory");
+#else
+	__asm__ volatile("mov x0, #0x12340000\n\tmov sp, x0\n\t"
+			 "mov x0, #0x10\n\tldr w0, [x0]" ::
+				 : "x0", "memory");
+#endif
 }
+
+/* Stack overflow. */
 
 /* Natively there is no room for the handler's frame. */
 NOINLINE void overflow_with_handler(void)

@@ -4,7 +4,7 @@
 
 #include <sys/mman.h>
 
-static NOINLINE int recurse(int depth)
+NOINLINE int recurse(int depth)
 {
 	volatile char frame[256];
 

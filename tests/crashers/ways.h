@@ -12,6 +12,8 @@ extern int threads; /* second argument */
 extern volatile int sink;
 extern volatile uintptr_t zero; /* unknown to the optimizer */
 
+int recurse(int depth); /* until the stack ends */
+
 #define FAULT_WAYS(X)                                                          \
 	X(null_read)                                                           \
 	X(null_write)                                                          \
@@ -97,6 +99,7 @@ extern volatile uintptr_t zero; /* unknown to the optimizer */
 	X(abort_handler_returns)                                               \
 	X(abort_handler_jumps)                                                 \
 	X(abort_blocked)                                                       \
+	X(handler_without_a_stack)                                             \
 	X(overflow_with_handler)                                               \
 	X(overflow_with_handler_on_stack)                                      \
 	X(fault_in_masked_handler)                                             \

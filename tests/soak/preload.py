@@ -19,7 +19,8 @@ status 1 when one of these is not 0:
 kernel puts into ``comm`` and a report carries as ``process``; the library says
 on stderr what it did (``STILLFRAME_DEBUG``), so each snapshot that was written
 is known, and so is each that was not because its directory was full (errno 24;
-those are lost by design and counted apart).  A report without a process (its
+those are lost by design and counted apart).  A process that closed its stderr
+is taken to have written what the same case wrote before.  A report without a process (its
 analysis was killed too often, or the writer died early) is told by its pod
 alone, and makes up for one of that pod.
 
@@ -204,6 +205,10 @@ class Baseline:
     """Without the library."""
     written: dict[Case, int] = field(default_factory=dict)
     """Snapshots, with it."""
+    mute: set[Case] = field(default_factory=set)
+    """Without a word about them: the process closed its stderr."""
+    out_of_descriptors: Counter[Case] = field(default_factory=Counter)
+    """Errors of the number of a full directory, in one that was empty."""
 
 
 def dying_ways(stage: Stage, pod: Pod) -> list[str]:
@@ -224,7 +229,10 @@ def measure(stage: Stage, pod: Pod, cases: Iterable[Case]) -> Baseline:
 
     def ended(crash: Crash) -> None:
         if crash.library:
-            baseline.written[crash.case] = crash.written
+            baseline.written[crash.case] = len(pod.names())
+            if crash.written < len(pod.names()):
+                baseline.mute.add(crash.case)
+            baseline.out_of_descriptors[crash.case] = crash.errors.count(ERRNO_FULL)
             for name in pod.names():
                 (pod.directory / name).unlink(missing_ok=True)
         elif crash.status is None:
@@ -353,7 +361,7 @@ def judge_ends(crashes: list[Crash], baseline: Baseline, figures: Figures) -> No
         elif crash.status not in expected:
             figures.statuses.append(f"{who}: {crash.status}, natively {sorted(expected)}")
         figures.written += crash.written
-        full = crash.errors.count(ERRNO_FULL)
+        full = crash.errors.count(ERRNO_FULL) - baseline.out_of_descriptors[crash.case]
         figures.full += full
         missing = baseline.written[crash.case] - crash.written - full
         if missing > 0:
@@ -467,6 +475,8 @@ def soak(count: int, seed: int, directory: Path) -> bool:
         crashes: deque[Crash] = deque()
 
         def ended(crash: Crash) -> None:
+            if crash.case in baseline.mute:
+                crash.written = baseline.written[crash.case]
             crashes.append(crash)
             pods.ended(crash.pod)
 

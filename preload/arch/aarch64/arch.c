@@ -1,7 +1,8 @@
-#include "arch.h"
+#include "machine.h"
 
 #include <linux/elf.h>
 
+#include "chain.h"
 #include "frame.h"
 #include "notes.h"
 #include "sys.h"

@@ -1,4 +1,4 @@
-/* What differs between architectures, behind one interface. */
+/* The types and constants of this architecture; machine.h has the interface. */
 #ifndef SF_ARCH_H
 #define SF_ARCH_H
 
@@ -10,8 +10,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct sf_output;
 
 #define SF_ELF_MACHINE EM_AARCH64
 #define SF_AUDIT_ARCH  AUDIT_ARCH_AARCH64
@@ -56,40 +54,10 @@ static inline uint64_t *sf_sigbits(const sigset_t *set)
 	return (uint64_t *)(uintptr_t)set;
 }
 
-/* The calling thread's TLS base: what identifies it to its libc. */
-uint64_t sf_tls_base(void);
-
-/* The interrupted registers as a core file stores them. */
-void sf_regs_from(struct sf_regs *ret, const struct ucontext *uc,
-		  uint64_t tls_base);
-
-/* NULL when the frame carries no floating point state; valid until the next
- * call. */
-const struct sf_fpregs *sf_fpregs_from(const struct ucontext *uc);
-
-/* The notes of a thread that this architecture alone has. */
-void sf_arch_notes_put(struct sf_output *out, uint64_t tls_base);
-
-/* Moves the context back so that returning to it raises `si` once more.
- * Needed by an init process for signals whose pc is already past the cause:
- * the kernel discards a queued SIG_DFL signal for init, but not a forced one.
- */
-void sf_rewind(struct ucontext *uc, const siginfo_t *si);
-
-/* True just behind the instruction of a system call. */
-bool sf_after_syscall(const struct ucontext *uc);
-
 /* Nothing: a process cannot switch alignment checks on here. */
 static inline void sf_allow_misaligned(void)
 {
 }
-
-/* Calls `function` on the stack that ends at `top` (16 byte aligned); unwinders
- * find the way back. */
-void sf_call_on_stack(void *top, void (*function)(void));
-
-/* Signal return trampoline, with CFI for unwinders outside the process. */
-void sf_restore(void);
 
 /* What a copy of a ucontext holds: the registers and the first record behind
  * them, which the kernel makes the one of the V registers
@@ -105,23 +73,6 @@ struct sf_frame {
 	siginfo_t *si;
 	struct ucontext *uc;
 };
-
-/* Most bytes that sf_frame_copy writes below `below`. */
-uint64_t sf_frame_bytes(const struct ucontext *uc);
-
-/* Copies the kernel's signal frame to just below `below`, as rt_sigreturn
- * wants it. */
-void sf_frame_copy(struct sf_frame *ret, uint64_t below, const siginfo_t *si,
-		   const struct ucontext *uc);
-
-/* Enters the handler on a moved frame; after it sf_handler_returned is called,
- * and then what was interrupted goes on. */
-_Noreturn void sf_frame_enter(const struct sf_frame *frame,
-			      void (*handler)(int, siginfo_t *, void *),
-			      int sig);
-
-/* Not of the architecture: what the library does after a handler. */
-void sf_handler_returned(struct ucontext *uc);
 
 /* True when returns are checked against a guarded control stack: then a handler
  * cannot be entered on another frame than the kernel's. */

@@ -1,4 +1,4 @@
-#include "arch.h"
+#include "machine.h"
 
 #include <asm/prctl.h>
 

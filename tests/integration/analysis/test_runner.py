@@ -17,6 +17,7 @@ import pytest
 
 from stillframe.analysis import Analysis, AnalysisError, Limits, analyze
 from tests.integration.analysis.conftest import ROOT, analyze_file, compile_c, crasher, mapped_files
+from tests.support.crashers import line_of
 
 MakeCore = Callable[..., Path]
 Sabotage = Callable[[str], None]
@@ -232,7 +233,7 @@ def analyze_under(wrapper: tuple[str, ...], core: Path) -> "subprocess.Completed
 
 def test_the_agents_two_capabilities_are_enough(core: Path) -> None:
     done = analyze_under(AGENT, core)
-    assert done.stdout.startswith("null_write (faults.c:14) []\n"), done.stderr
+    assert done.stdout.startswith(f"{line_of('null_write')} []\n"), done.stderr
 
 
 def test_the_child_stays_small(core: Path) -> None:

@@ -68,11 +68,12 @@ def end(process: Process) -> None:
     process.communicate()
 
 
-def found(directory: SnapshotDirectory) -> SnapshotName:
-    """The one snapshot in a directory, once there is one."""
+def found(directory: SnapshotDirectory, *stages: Stage) -> SnapshotName:
+    """The one snapshot in a directory, once there is one; at one of ``stages`` if any are given."""
+    wanted = stages or (Stage.PART, Stage.CORE)
 
     def look() -> SnapshotName | None:
-        names = [n for n in list_names(directory.fd).names if n.stage is not Stage.BIRTH]
+        names = [n for n in list_names(directory.fd).names if n.stage in wanted]
         return names[0] if names else None
 
     return wait_for(look, "snapshot")

@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <unwind.h>
 
-#include "arch.h"
+#include "machine.h"
 
 #define GUARD 64
 #define DEEP  (200 * 1024)

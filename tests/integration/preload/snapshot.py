@@ -4,6 +4,7 @@ Shares no code with the product's reader, so that the two check each other.
 """
 
 import json
+import os
 import re
 import struct
 import subprocess
@@ -19,6 +20,9 @@ import drgn
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
+ENVIRONMENT = dict(os.environ)
+"""For processes started by threads.  pytest sets a variable for each test, which moves the array of
+the process's own environment: an exec that reads it meanwhile fails with EFAULT."""
 PRSTATUS = "NT_PRSTATUS"
 REGISTERS_AT = 112
 """Offset of pr_reg in NT_PRSTATUS (x86_64), bytes."""
@@ -73,7 +77,9 @@ class Snapshot:
     def note(self) -> dict[str, Any]:
         """The vendor note."""
         (description,) = (d for owner, _, d in notes(self.path) if owner == "STILLFRAME")
-        dump = subprocess.run([self.note_dump], input=description, capture_output=True, check=True)
+        dump = subprocess.run(
+            [self.note_dump], input=description, env=ENVIRONMENT, capture_output=True, check=True
+        )
         fields: dict[str, Any] = json.loads(dump.stdout)
         return fields
 
@@ -132,6 +138,7 @@ class Snapshot:
         files = [self.executable, self.path]
         output = subprocess.run(
             ["gdb", "-batch", "-nx", "-ex", "echo ANSWER\\n", "-ex", command, *files],
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             check=True,
@@ -146,6 +153,7 @@ class Snapshot:
         """The crashing thread; eu-stack exits 1 where a stack ends without CFI (musl)."""
         output = subprocess.run(
             ["eu-stack", "-s", "-n", str(most), "--core", self.path],
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,

@@ -128,7 +128,7 @@ def memory_cgroup() -> Iterator[Path]:
     group.rmdir()
 
 
-@pytest.mark.parametrize("left_kib", [16, 64, 128, 192, 256, 320, 640, 2048])
+@pytest.mark.parametrize("left_kib", [64, 128, 192, 256, 320, 640, 2048])
 def test_memory_limit_close_by_does_not_change_the_death(
     stage: Stage, memory_cgroup: Path, left_kib: int
 ) -> None:

@@ -1,5 +1,6 @@
 //! peer serve SOCKET DIRECTORY     writes the minidumps of those who crash
-//! peer crash THREADS [SOCKET]     crashes, with a handler that asks SOCKET for a minidump
+//! peer crash THREADS [HANDLER AT] crashes; HANDLER is minidumper, which asks the server at the
+//!                                 socket AT, or breakpad, which writes into the directory AT
 //!
 //! `crash` prints CLOCK_MONOTONIC in ns, eight bytes, right before its fault.
 
@@ -49,8 +50,30 @@ fn attach(socket: &str) -> crash_handler::CrashHandler {
     crash_handler::CrashHandler::attach(event).expect("a handler")
 }
 
-fn crash(threads: usize, socket: Option<&String>) {
-    let _handler = socket.map(|socket| attach(socket));
+extern "C" fn written(_path: *const u8, _bytes: usize, _context: *mut std::ffi::c_void) {}
+
+fn attach_breakpad(directory: &str) {
+    // SAFETY: the path is copied; the handler stays until the end.
+    unsafe {
+        breakpad_sys::attach_exception_handler(
+            directory.as_ptr(),
+            directory.len(),
+            written,
+            std::ptr::null_mut(),
+            breakpad_sys::INSTALL_BOTH_HANDLERS,
+        );
+    }
+}
+
+fn crash(threads: usize, handler: Option<&str>, at: &str) {
+    let _handler = match handler {
+        Some("minidumper") => Some(attach(at)),
+        Some("breakpad") => {
+            attach_breakpad(at);
+            None
+        }
+        _ => None,
+    };
     let barrier = Arc::new(Barrier::new(threads));
     for _ in 1..threads {
         let barrier = barrier.clone();
@@ -78,6 +101,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments[1].as_str() {
         "serve" => serve(&arguments[2], &arguments[3]),
-        _ => crash(arguments[2].parse().expect("a number"), arguments.get(3)),
+        _ => crash(
+            arguments[2].parse().expect("a number"),
+            arguments.get(3).map(String::as_str),
+            arguments.get(4).map_or("", String::as_str),
+        ),
     }
 }

@@ -101,6 +101,15 @@ OVERFLOWS = (
     Case("overflow_small_thread", "thread, 64 KiB of stack"),
     Case("overflow_supplied_stack", "thread, stack of the application"),
     Case(
+        "handler_without_a_stack",
+        "fault without a stack, with a handler",
+        why={"": "natively the kernel, without room for the handler's frame, forgets the address"},
+        differs=(
+            "kernel's core: SIGSEGV SI_KERNEL at 0x0, pc in handler_without_a_stack without the"
+            " library, SIGSEGV SEGV_MAPERR at 0x10, pc in handler_without_a_stack with it",
+        ),
+    ),
+    Case(
         "overflow_with_handler",
         "main thread, handler without an alternate stack",
         why={"": "natively the kernel, without room for the handler's frame, forgets the address"},

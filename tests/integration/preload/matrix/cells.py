@@ -21,6 +21,7 @@ from elftools.elf.sections import SymbolTableSection
 from tests.integration.preload.conftest import AS_INIT, CRASHERS, LIBRARY, ROOT
 from tests.integration.preload.matrix.cases import Case
 from tests.integration.preload.snapshot import (
+    ENVIRONMENT,
     Flag,
     Snapshot,
     description_of,
@@ -118,7 +119,7 @@ def _run(case: Case, program: Path, init: bool, home: Path, *, library: bool) ->
     crasher = ["prlimit", "--core=unlimited", "env", *preload, program, case.way, *case.arguments]
     # The namespace's own parent repeats the death, and must not dump a core of it.
     around = ["prlimit", "--core=0:unlimited", *AS_INIT] if init else []
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("STILLFRAME_")}
+    environment = {k: v for k, v in ENVIRONMENT.items() if not k.startswith("STILLFRAME_")}
     done = subprocess.run(
         [*around, *crasher],
         stdin=subprocess.DEVNULL,
