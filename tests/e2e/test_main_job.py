@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.victims import victim
 from tests.support import oracles
 from tests.support.kube import Kube, terminations, until
+from tests.support.zstdfile import decompress
 
 ROOT = Path(__file__).resolve().parents[2]
 CRASHER = ROOT / "build/crashers/glibc/crasher"
@@ -47,6 +48,19 @@ def test_evidence_opens_in_every_debugger(
     assert frames == oracles.drgn_frames(CRASHER, core)[:2]
     assert report["status"]["topFrame"].startswith(frames[0])
     assert (core.parent / "report.txt").read_text().count("faults.c:")
+
+
+def test_level_core_keeps_all_memory(
+    kube: Kube, namespace: str, reports: Reports, tmp_path: Path
+) -> None:
+    kube.apply(namespace, victim("full", "null_read", capture="core"))
+    report = reports(1)[0]
+    (sample,) = report["status"]["samples"].values()
+    assert sample["captured"] == "core", report["status"]
+    kube.run("bash", "-c", sample["fetch"], cwd=tmp_path)
+    (compressed,) = tmp_path.glob("*/full.core.zst")
+    core = decompress(compressed, tmp_path / "full.core")
+    assert oracles.gdb_frames(CRASHER, core) == ["null_read", "main"]
 
 
 def test_ten_crashes_are_one_report_and_another_kind_a_second(

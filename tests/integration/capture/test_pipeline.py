@@ -242,12 +242,13 @@ def test_a_thread_that_outlives_its_leader_is_captured(
 def test_no_lock_outlives_a_capture(
     snapshots: Path, directory: SnapshotDirectory, copy: Path
 ) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
     process = crash(snapshots, CRASHER, "null_write")
     with capture(directory, found(directory), copy):
         pass
     process.wait()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # Fewer when garbage of an earlier test was collected meanwhile.
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} <= before
 
 
 def test_byte_2_is_kept_until_the_process_is_dead(
