@@ -1,9 +1,5 @@
 #include "chain.h"
 
-#include <linux/errno.h>
-
-#include "altstack.h"
-#include "config.h"
 #include "crash.h"
 #include "death.h"
 #include "dispositions.h"

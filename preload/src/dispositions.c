@@ -4,7 +4,6 @@
 #include "config.h"
 #include "masks.h"
 #include "sys.h"
-#include "text.h"
 
 #define ALL_SIGNALS  (~0UL)
 #define SIGSET_BYTES sizeof(sigset_t)

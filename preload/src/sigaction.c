@@ -2,14 +2,12 @@
  * action exposed while they run. */
 #include "dispositions.h"
 
-#include <linux/errno.h>
 #include <stddef.h>
 
 #include "chain.h"
 #include "init.h"
 #include "interpose.h"
 #include "process.h"
-#include "text.h"
 
 /* True when the call is about an action that we keep, and keep for this
  * process. */
