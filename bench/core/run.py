@@ -74,7 +74,7 @@ def ours(case: tuple[str, ...], place: Path) -> Measured:
             names := [n for n in list_names(snapshots.fd).names if n.stage is not Stage.BIRTH]
         ):
             time.sleep(0.0005)
-        with capture(snapshots, names[0], place / "snapshot.core", core=lambda _: REQUEST) as taken:  # type: ignore[arg-type]
+        with capture(snapshots, names[0], place / "snapshot.core", core=lambda _: REQUEST) as taken:
             assert taken.core is not None, taken.soft_errors
             assert not taken.soft_errors
             assert taken.held_millis is not None
@@ -97,7 +97,7 @@ def gcore(case: tuple[str, ...], place: Path) -> Measured:
     crashed_ns(process)
     began = time.monotonic_ns()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["gcore", "-o", place / "core", str(process.pid)], check=True, **quiet)  # type: ignore[call-overload]
+    subprocess.run(["gcore", "-o", place / "core", str(process.pid)], check=True, **quiet)
     elapsed = (time.monotonic_ns() - began) / 1e6
     process.kill()
     process.wait()
