@@ -83,7 +83,7 @@ test-unit: venv build ## Unit and property tests: need nothing
 test-integration: venv build ## Real crashes on this kernel, gdb and drgn as oracles (root)
 	$(PYTEST) tests/integration
 
-test-preload: venv build ## The crash matrix: each way to die, libc, pid 1 or not; prints it
+test-preload: venv build ## The crash matrix: each way to die, libc, pid 1 or not, machine; prints it
 	$(PYTEST) tests/integration/preload
 	tests/integration/preload/matrix/generate-coverage --print
 

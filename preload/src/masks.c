@@ -12,9 +12,11 @@
 #include "sys.h"
 #include "threads.h"
 
-/* What the kernel does not block, and what the two libcs keep for themselves
- * (32 to 34). */
-#define NEVER_BLOCKED (SF_BIT(SIGKILL) | SF_BIT(SIGSTOP) | 7UL << 31)
+/* What the kernel does not block, what the two libcs keep for themselves (32 to
+ * 34), and what qemu-user, in whose place the host's libc keeps two, has no
+ * signal for (63 and 64). */
+#define NEVER_BLOCKED                                                          \
+	(SF_BIT(SIGKILL) | SF_BIT(SIGSTOP) | 7UL << 31 | 3UL << 62)
 
 static long change_mask(int how, uint64_t set, uint64_t *old)
 {

@@ -1,11 +1,12 @@
 """The library on aarch64, built by a cross compiler and run by qemu-user.
 
+Every way to die is in the matrix; here is what needs more than to run it.
+
 - the binary's shape, and pages of any size
-- every way to die that can be tried: the same death with the library as without it, one report
 - the snapshot: registers as the emulator's own core has them, debuggers agree on the stack,
   through signed return addresses too
 - a signal frame that was moved: everything comes back, and every unwinder gets through
-- what cannot be tried: each reason is measured
+- what cannot be tried: each reason that the matrix gives is measured
 """
 
 import json
@@ -13,7 +14,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,14 +25,27 @@ from tests.integration.preload.aarch64 import (
     COPIER,
     LIBCS,
     LIBRARY,
-    NO_REPORT,
-    NOT_APPLICABLE,
-    ONE_REPORT,
-    SELF_SENT,
+    REFUSE_QUEUEING,
     SYSROOTS,
     EmulatedStage,
+    emulated,
+    emulator,
 )
-from tests.integration.preload.conftest import NO_CORE, ROOT, crasher_of
+from tests.integration.preload.conftest import NO_CORE, ROOT, Stage, crasher_of
+from tests.integration.preload.matrix.not_applicable import (
+    AS_INIT,
+    KERNEL_CORE,
+    NO_ADDRESS_LIMIT,
+    NO_EXEC,
+    NO_FILTER,
+    NO_MAPPINGS,
+    NO_NAMESPACE,
+    NO_PENDING,
+    NO_VFORK,
+    PTRACE,
+    QUEUED_FAULT,
+    REASONS,
+)
 from tests.integration.preload.snapshot import Snapshot, description_of, notes
 from tests.integration.preload.stand_in import StandIn
 from tests.integration.preload.test_binary_shape import GOLDEN, MOST_BYTES, dynamic_symbols, readelf
@@ -44,10 +57,7 @@ RT_SIGSUSPEND = 130
 """Number of the host's system call (x86_64)."""
 NT_ARM_TLS = 0x401
 LARGEST_PAGE = 65536
-PC = 32
-"""Index in pr_reg."""
-CRASHES = [way for way in TOP_FUNCTION if way not in NOT_APPLICABLE]
-BOTH_WAYS = [way for way in (*ONE_REPORT, *SELF_SENT) if way not in NOT_APPLICABLE]
+CRASHES = [way for way in TOP_FUNCTION if way != "div0"]
 
 
 @pytest.fixture
@@ -110,52 +120,7 @@ def test_copier_needs_nothing_but_the_kernel(tmp_path: Path) -> None:
     assert (tmp_path / LIBRARY.name).read_bytes() == LIBRARY.read_bytes()
 
 
-# --- the same death -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("libc", LIBCS)
-@pytest.mark.parametrize("way", BOTH_WAYS)
-def test_status_of_a_process_is_the_same(stage: EmulatedStage, libc: str, way: str) -> None:
-    natively = stage.run(libc, way, library=False)
-    captured = stage.run(libc, way)
-
-    assert captured.status == natively.status
-    assert captured.stderr == natively.stderr
-    assert len(captured.snapshots) == 1
-    assert stage.leftovers() == []
-
-
-@pytest.mark.parametrize("libc", LIBCS)
-@pytest.mark.parametrize("way", NO_REPORT)
-@pytest.mark.parametrize("init", [False, True])
-def test_what_is_no_crash_leaves_no_trace(
-    stage: EmulatedStage, libc: str, way: str, init: bool
-) -> None:
-    natively = stage.run(libc, way, library=False, init=init)
-    captured = stage.run(libc, way, init=init)
-
-    assert captured.status == natively.status
-    assert captured.stderr == natively.stderr
-    assert list(stage.directory.iterdir()) == []
-
-
 # --- the snapshot -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("libc", LIBCS)
-@pytest.mark.parametrize("way", [way for way in CRASHES if TOP_FUNCTION[way] != "recurse"])
-def test_pc_is_in_the_function_that_crashed(stage: EmulatedStage, libc: str, way: str) -> None:
-    snapshot = stage.run(libc, way).snapshot
-    with snapshot.path.open("rb") as file:
-        header = ELFFile(file).header
-    entry = auxv(snapshot.path)[9]  # AT_ENTRY
-    with crasher_of(libc).open("rb") as file:
-        bias = entry - ELFFile(file).header["e_entry"]
-    registers = prstatus(snapshot.path)[0]
-
-    assert header["e_machine"] == "EM_AARCH64"
-    assert registers[PC] - bias in symbol_range(crasher_of(libc), TOP_FUNCTION[way])
-    assert snapshot.note["signal"] in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL)
 
 
 def test_registers_equal_the_emulators_own_core(stage: EmulatedStage, tmp_path: Path) -> None:
@@ -303,9 +268,8 @@ def test_moved_signal_frame_gives_everything_back(
     frame: Path, cpu: str, sve: int, extra: int
 ) -> None:
     """The longest vectors do not fit into the frame's fixed part, and follow it."""
-    stage = EmulatedStage(frame.parent, frame, cpu=cpu)
     run = subprocess.run(
-        [*stage.emulator("aarch64-glibc", library=False), frame],
+        [*emulator("aarch64-glibc", None, cpu), frame],
         capture_output=True,
         text=True,
         check=True,
@@ -325,12 +289,10 @@ def test_moved_signal_frame_gives_everything_back(
 def crash_on_moved_frame(frame: Path, tmp_path: Path, note_dump: Path) -> Snapshot:
     """The handler crashes on it.  gdb 13 does not come back from qemu's record of SVE registers,
     hence the processor."""
-    stage = EmulatedStage(tmp_path, note_dump, cpu="cortex-a72")
-    refuse = [sys.executable, HERE / "refuse_queueing.py"]
-    emulator = stage.emulator("aarch64-glibc", library=True)
+    words = ("aarch64-glibc", frame, "crash")
     subprocess.run(
-        [*NO_CORE, *refuse, *emulator, frame, "crash"],
-        env=stage.environment(),
+        emulated(*words, library=LIBRARY, init=False, cpu="cortex-a72"),
+        env=EmulatedStage(tmp_path, note_dump).environment(),
         capture_output=True,
         check=False,
         timeout=30,
@@ -360,20 +322,82 @@ def test_vector_registers_are_in_the_order_of_the_note(crash_on_moved_frame: Sna
 
 # --- what cannot be tried -----------------------------------------------------------------
 
+MEASURED: set[str] = set()
+Test = Callable[..., None]
 
-def test_division_by_zero_does_not_trap(stage: EmulatedStage) -> None:
-    assert stage.run("aarch64-glibc", "div0", library=False).status == 99
+
+def measures(reason: str) -> Callable[[Test], Test]:
+    """Marks the test that fails when a reason no longer holds."""
+    MEASURED.add(reason)
+    return lambda test: test
 
 
-@pytest.mark.parametrize(
-    "way", [way for way, reason in NOT_APPLICABLE.items() if "PR_SET_SECCOMP" in reason]
-)
-def test_no_filter_can_be_installed(stage: EmulatedStage, way: str) -> None:
+def test_every_reason_of_the_matrix_is_measured() -> None:
+    assert MEASURED == REASONS
+
+
+@measures(NO_FILTER)
+def test_no_filter_can_be_installed(stage: EmulatedStage) -> None:
     """The filter of this crasher would kill it."""
-    assert way in ONE_REPORT
     assert stage.run("aarch64-glibc", "seccomp_trap", library=False).status == 99
+    assert not host_calls(stage, "seccomp_trap", "prctl,seccomp", "SECCOMP")
 
 
+@measures(NO_EXEC)
+def test_kernel_does_not_execute_another_machines_program(stage: EmulatedStage) -> None:
+    assert "= -1 ENOEXEC" in host_calls(stage, "after_exec", "execve", "crasher")
+
+
+@measures(NO_VFORK)
+def test_vfork_child_has_its_own_memory(stage: EmulatedStage) -> None:
+    child = host_calls(stage, "vforked_child", "vfork,clone,clone3", "SIGCHLD")
+
+    assert child
+    assert "CLONE_VM" not in child
+
+
+@measures(NO_PENDING)
+def test_blocked_signal_that_waits_is_not_told(stage: EmulatedStage) -> None:
+    assert "[]" in host_calls(stage, "blocked_raise", "rt_sigpending")
+    assert stage.run("aarch64-glibc", "blocked_raise", library=False).status == 1
+
+
+@measures(NO_NAMESPACE)
+def test_user_namespace_is_refused(stage: EmulatedStage) -> None:
+    """As to any process of several threads, unshare(2)."""
+    assert "= -1 EINVAL" in host_calls(stage, "user_namespace", "unshare", "CLONE_NEWUSER")
+
+
+@measures(NO_ADDRESS_LIMIT)
+def test_limit_of_addresses_is_not_set(stage: EmulatedStage) -> None:
+    limit = host_calls(stage, "no_address_space", "prlimit64,setrlimit", "RLIMIT_AS")
+
+    assert limit
+    assert all("RLIMIT_AS, NULL" in line for line in limit.splitlines())
+
+
+@measures(NO_MAPPINGS)
+def test_emulator_maps_memory_for_threads_that_ended(stage: EmulatedStage) -> None:
+    natively = Stage(stage.directory, stage.note_dump)
+
+    assert natively.run("glibc", "threads_that_end", "100", library=False).status == 0
+    assert stage.run("aarch64-glibc", "threads_that_end", "100", library=False).status == 1
+
+
+def host_calls(stage: EmulatedStage, way: str, calls: str, having: str = "") -> str:
+    """What the emulator asks of the kernel for a crasher without the library, as strace has it."""
+    command = stage.command("aarch64-glibc", way, library=False, init=False)
+    trace = subprocess.run(
+        ["strace", "-f", "-qq", "-e", f"trace={calls}", *command[len(NO_CORE) :]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    ).stderr
+    return "\n".join(line for line in trace.splitlines() if having in line)
+
+
+@measures(AS_INIT)
 def test_emulator_as_init_never_dies(stage: EmulatedStage) -> None:
     """It has put back the default action, has sent itself the signal, and waits for its end."""
     process = stage.start("aarch64-glibc", "null_read", library=False, init=True)
@@ -391,11 +415,12 @@ def test_emulator_as_init_never_dies(stage: EmulatedStage) -> None:
         assert not int(fields[name], 16) & of_interest, name
 
 
+@measures(QUEUED_FAULT)
 def test_queued_fault_kills_the_emulator(stage: EmulatedStage) -> None:
     command = stage.command("aarch64-glibc", "null_read", library=True, init=False)
-    plain = [part for part in command if "python" not in part and "refuse" not in part]
+    command.remove(str(REFUSE_QUEUEING))
     done = subprocess.run(
-        plain, env=stage.environment(), capture_output=True, check=False, timeout=30
+        command, env=stage.environment(), capture_output=True, check=False, timeout=30
     )
 
     assert done.returncode == 127
@@ -403,6 +428,7 @@ def test_queued_fault_kills_the_emulator(stage: EmulatedStage) -> None:
     assert len(stage.snapshots("aarch64-glibc")) == 1
 
 
+@measures(KERNEL_CORE)
 def test_kernel_core_is_the_emulators(stage: EmulatedStage, tmp_path: Path) -> None:
     command = stage.command("aarch64-glibc", "null_read", library=False, init=False)
     subprocess.run(
@@ -417,6 +443,7 @@ def test_kernel_core_is_the_emulators(stage: EmulatedStage, tmp_path: Path) -> N
         assert ELFFile(file).header["e_machine"] == "EM_X86_64"
 
 
+@measures(PTRACE)
 def test_attached_debugger_sees_the_emulator(stage: EmulatedStage) -> None:
     with StandIn(stage.directory) as agent:
         process = stage.start("aarch64-glibc", "null_read")

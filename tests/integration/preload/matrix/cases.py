@@ -1,11 +1,13 @@
 """The crash corpus as data: what each way is, and why a cell is as it is where that needs a word.
 
 Every way of `crasher` and `crasher++` is here or in `ELSEWHERE`; a test says so. The cells
-themselves, as measured, are in ``tests/golden/matrix-ARCH.json``.
+themselves, as measured, are in ``tests/golden/matrix-ARCH.json``. What an emulator cannot run is
+in `not_applicable`.
 """
 
 from dataclasses import dataclass, field
 
+ARCHITECTURES = ("x86_64", "aarch64")
 LIBCS = ("glibc", "glibc-nopie", "musl")
 NOT_HERE = 98
 """The crasher's exit status where a libc or processor has no such thing."""
@@ -19,13 +21,15 @@ class Case:
     program: str = "crasher"
     libcs: tuple[str, ...] = LIBCS
     why: dict[str, str] = field(default_factory=dict)
-    """Why a cell that needs a word is as it is, by libc, "init", or "" for all; see `reason`."""
+    """Why a cell that needs a word is as it is; see `reason`."""
 
     differs: tuple[str, ...] = ()
     """What the library changes all the same: the kernel's core only, never the exit status."""
 
-    def reason(self, libc: str, init: bool) -> str:
-        return self.why.get("init", "") * init or self.why.get(libc) or self.why.get("", "")
+    def reason(self, arch: str, libc: str, init: bool) -> str:
+        """By "init", libc, architecture, or "" for all."""
+        names = ("init", libc, arch, "") if init else (libc, arch, "")
+        return next((self.why[name] for name in names if name in self.why), "")
 
 
 def cxx(way: str, title: str) -> Case:
@@ -51,9 +55,17 @@ FAULTS = (
     Case("exec_data", "execution of data"),
     Case("bus", "mapped file shorter than its mapping"),
     Case("misaligned", "vector instruction, misaligned"),
-    Case("alignment_check", "misaligned access with alignment checks on"),
+    Case(
+        "alignment_check",
+        "misaligned access with alignment checks on",
+        why={"aarch64": "a program cannot turn them on"},
+    ),
     Case("ill", "invalid instruction"),
-    Case("div0", "integer division by zero"),
+    Case(
+        "div0",
+        "integer division by zero",
+        why={"aarch64": "no crash: the processor does not trap it, the quotient is 0"},
+    ),
     Case("int3", "breakpoint instruction"),
     Case("null_stack", "null stack pointer"),
     Case("corrupted_frames", "overwritten frame chain"),

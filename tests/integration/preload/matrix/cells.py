@@ -1,8 +1,9 @@
 """Runs one case without the library and with it, and says in one line what happened.
 
-In: a case, a libc, whether it is pid 1 of a pid namespace. Out: a `Cell`: how the two runs differ
-(nothing, where we are never in the way), and what was seen, in words that do not vary from run to
-run. Kernel cores are read where ``core_pattern`` is a plain file name; it is never changed here.
+In: a machine, a case, a libc, whether it is pid 1 of a pid namespace. Out: a `Cell`: how the two
+runs differ (nothing, where we are never in the way), and what was seen, in words that do not vary
+from run to run. Kernel cores are read where ``core_pattern`` is a plain file name; it is never
+changed here.
 """
 
 import os
@@ -18,8 +19,10 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from tests.integration.preload.conftest import AS_INIT, CRASHERS, LIBRARY, ROOT
+from tests.integration.preload.conftest import CRASHERS, ROOT
+from tests.integration.preload.matrix import not_applicable
 from tests.integration.preload.matrix.cases import Case
+from tests.integration.preload.matrix.machines import Machine
 from tests.integration.preload.snapshot import (
     ENVIRONMENT,
     Flag,
@@ -33,7 +36,8 @@ SECONDS = 60
 """Longest a crasher may run; all need less than 5 on an idle machine."""
 SOURCES = {path.name for path in (ROOT / "tests/crashers").iterdir()}
 ORIG_RAX = 15
-"""Index in pr_reg; the kernel's entry code leaves a vector number or -1 there."""
+"""Index in pr_reg; the kernel's entry code leaves a vector number or -1 there. As `PC`, of x86_64:
+on no other machine is there a kernel's core to read."""
 PC = 16
 TOLD = Flag.RERAISED | Flag.STACK_OVERFLOW | Flag.REGISTERS_ONLY
 """Flags that do not depend on the machine's load."""
@@ -90,13 +94,15 @@ class Run:
     core: Core | None
 
 
-def run_cell(case: Case, libc: str, init: bool, note_dump: Path) -> Cell:
-    program = CRASHERS / libc / case.program
+def run_cell(machine: Machine, case: Case, libc: str, init: bool, note_dump: Path) -> Cell:
+    if reason := _not_applicable(machine, case, libc, init):
+        return Cell((), f"n/a: {reason}", "n/a")
+    program = machine.crasher(case, libc)
     # Not below pytest's own directory, which a user without privileges cannot enter.
     with tempfile.TemporaryDirectory(prefix="matrix-") as base:
         Path(base).chmod(0o755)
-        native = _run(case, program, init, Path(base, "native"), library=False)
-        ours = _run(case, program, init, Path(base, "ours"), library=True)
+        native = _run(machine, case, libc, init, Path(base, "native"), library=False)
+        ours = _run(machine, case, libc, init, Path(base, "ours"), library=True)
         handed_over = Path(base, "ours/stillframe")
         snapshots = [
             Snapshot(path, note_dump, program) for path in sorted(handed_over.glob("*.core"))
@@ -106,22 +112,28 @@ def run_cell(case: Case, libc: str, init: bool, note_dump: Path) -> Cell:
         if leftovers and case.way != "replaced_handover":
             differences.append(f"left behind: {len(leftovers)} files that are no snapshot")
         reports = sorted(describe(snapshot) for snapshot in snapshots)
-        parts = [native.status, *(reports or ["no report"]), _core_words(ours.core, snapshots)]
+        core = _core_words(ours.core, snapshots) if machine.kernel_core else "kernel core n/a"
+        parts = [native.status, *(reports or ["no report"]), core]
         return Cell(tuple(differences), "; ".join(parts), native.status)
 
 
-def _run(case: Case, program: Path, init: bool, home: Path, *, library: bool) -> Run:
+def _not_applicable(machine: Machine, case: Case, libc: str, init: bool) -> str:
+    """Why a cell cannot be run, empty where it can."""
+    if init and not machine.init_dies and not machine.not_applicable(case):
+        with tempfile.TemporaryDirectory(prefix="matrix-") as base:
+            ordinary = _run(machine, case, libc, False, Path(base, "ordinary"), library=False)
+        return not_applicable.AS_INIT if ordinary.status.startswith("SIG") else ""
+    return machine.not_applicable(case)
+
+
+def _run(machine: Machine, case: Case, libc: str, init: bool, home: Path, *, library: bool) -> Run:
     directory = home / "stillframe"
     for path in (home, directory):
         path.mkdir()
         path.chmod(0o777)
-    preload = [f"LD_PRELOAD={LIBRARY}"] if library else []
-    crasher = ["prlimit", "--core=unlimited", "env", *preload, program, case.way, *case.arguments]
-    # The namespace's own parent repeats the death, and must not dump a core of it.
-    around = ["prlimit", "--core=0:unlimited", *AS_INIT] if init else []
     environment = {k: v for k, v in ENVIRONMENT.items() if not k.startswith("STILLFRAME_")}
     done = subprocess.run(
-        [*around, *crasher],
+        machine.command(case, libc, library=library, init=init),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -129,11 +141,11 @@ def _run(case: Case, program: Path, init: bool, home: Path, *, library: bool) ->
         cwd=home,
         env={**environment, "STILLFRAME_DIR": str(directory)},
     )
-    cores = list(home.glob("core*"))
+    cores = list(home.glob("core*")) if machine.kernel_core else []
     return Run(
         status_words(done.returncode),
         done.stdout,
-        done.stderr,
+        machine.said(done.stderr),
         Core(cores[0]) if cores and cores[0].stat().st_size else None,
     )
 

@@ -1,11 +1,11 @@
-"""The matrix: every case, libc, as pid 1 of a pid namespace or not, with the library and without.
+"""The matrix: every case, machine, libc, as pid 1 or not, with the library and without.
 
 - exit status, stdout, stderr and the death in the kernel's own core are the same
 - what was reported, and how the kernel's core compares with it, is what the golden file says
 - a death without a report, and what is not there, has a reason
-- every way of the crashers is a case
+- every way of the crashers is a case, and every case is in the golden file of every machine
 
-With ``UPDATE_MATRIX=1`` the golden file is written anew from what is seen; read the diff.
+With ``UPDATE_MATRIX=1`` the golden files are written anew from what is seen; read the diff.
 """
 
 import json
@@ -19,6 +19,7 @@ import pytest
 
 from tests.integration.preload.conftest import CRASHERS
 from tests.integration.preload.matrix.cases import (
+    ARCHITECTURES,
     CASES,
     ELSEWHERE,
     NOT_HERE,
@@ -27,10 +28,13 @@ from tests.integration.preload.matrix.cases import (
     key,
 )
 from tests.integration.preload.matrix.cells import Cell, run_cell
-from tests.integration.preload.matrix.golden import ARCH, compress, expected, load, path_of
+from tests.integration.preload.matrix.golden import compress, expected, load, path_of
+from tests.integration.preload.matrix.machines import MACHINES
+from tests.integration.preload.matrix.not_applicable import OF_CELLS, WAYS
 
 CELLS = [
-    pytest.param(case, libc, init, id=f"{key(case)}-{column(libc, init)}")
+    pytest.param(arch, case, libc, init, id=f"{key(case)}-{arch} {column(libc, init)}")
+    for arch in ARCHITECTURES
     for case in CASES
     for libc in case.libcs
     for init in (False, True)
@@ -40,7 +44,9 @@ WORKERS = 3
 UPDATE = os.environ.get("UPDATE_MATRIX") == "1"
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 
-Measure = Callable[[Case, str, bool], Cell]
+Measure = Callable[[str, Case, str, bool], Cell]
+Place = tuple[str, str, bool]
+"""Key of the case, libc, as pid 1."""
 
 
 @pytest.fixture(scope="module")
@@ -48,61 +54,93 @@ def measure(request: pytest.FixtureRequest, note_dump: Path) -> Iterator[Measure
     """Measures all selected cells beside each other; hands them out one by one."""
     pattern = CORE_PATTERN.read_text().strip()
     assert pattern[0] not in "|@/", f"needs kernel.core_pattern=core, it is {pattern!r}"
-    cells: dict[tuple[str, str, bool], Future[Cell]] = {}
+    cells: dict[str, dict[Place, Future[Cell]]] = {}
+    names = ("arch", "case", "libc", "init")
     with ThreadPoolExecutor(WORKERS) as pool:
         for item in request.session.items:
             call = getattr(item, "callspec", None)
-            if call and {"case", "libc", "init"} <= call.params.keys():
-                case, libc, init = (call.params[name] for name in ("case", "libc", "init"))
-                future = pool.submit(run_cell, case, libc, init, note_dump)
-                cells[key(case), libc, init] = future
-        yield lambda case, libc, init: cells[key(case), libc, init].result()
+            if call and set(names) <= call.params.keys():
+                arch, case, libc, init = (call.params[name] for name in names)
+                future = pool.submit(run_cell, MACHINES[arch], case, libc, init, note_dump)
+                cells.setdefault(arch, {})[key(case), libc, init] = future
+        yield lambda arch, case, libc, init: cells[arch][key(case), libc, init].result()
         pool.shutdown(cancel_futures=True)
-        measured = {
-            at: future.result()
-            for at, future in cells.items()
-            if not future.cancelled() and not future.exception()
-        }
-        if UPDATE:
-            _update(measured)
         capture = request.config.pluginmanager.get_plugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            print(f"\n{_summary(list(measured.values()))}")
+        for arch, futures in cells.items():
+            measured = {
+                place: future.result()
+                for place, future in futures.items()
+                if not future.cancelled() and not future.exception()
+            }
+            if UPDATE:
+                _update(arch, measured)
+            with capture.global_and_fixture_disabled():
+                print(f"\n{_summary(arch, list(measured.values()))}")
 
 
-def _summary(cells: list[Cell]) -> str:
+def _summary(arch: str, cells: list[Cell]) -> str:
     differences = [difference for cell in cells for difference in cell.differences]
     counts = {
         "cells": len(cells),
         "deaths by a signal": sum(cell.status.startswith("SIG") for cell in cells),
         "reported": sum("; reported" in cell.seen for cell in cells),
+        "n/a": sum(cell.status == "n/a" for cell in cells),
         "differences in exit status": sum(d.startswith("status") for d in differences),
         "differences in output": sum(d.startswith("std") for d in differences),
         "in the kernel's core": sum(d.startswith("kernel") for d in differences),
     }
-    return f"matrix, {ARCH}: " + ", ".join(f"{number} {what}" for what, number in counts.items())
+    return f"matrix, {arch}: " + ", ".join(f"{number} {what}" for what, number in counts.items())
 
 
-def _update(cells: dict[tuple[str, str, bool], Cell]) -> None:
-    golden = load()
+def _update(arch: str, cells: dict[Place, Cell]) -> None:
+    golden = load(arch)
     measured: dict[str, dict[str, str]] = {}
     for (case, libc, init), cell in cells.items():
         measured.setdefault(case, {})[column(libc, init)] = cell.seen
     golden |= {case: compress(columns) for case, columns in measured.items()}
     ordered = {key(case): golden[key(case)] for case in CASES if key(case) in golden}
-    path_of(ARCH).write_text(json.dumps(ordered, indent=1) + "\n")
+    path_of(arch).write_text(json.dumps(ordered, indent=1) + "\n")
 
 
-@pytest.mark.parametrize(("case", "libc", "init"), CELLS)
-def test_cell_is_as_expected(measure: Measure, case: Case, libc: str, init: bool) -> None:
-    cell = measure(case, libc, init)
+@pytest.mark.parametrize(("arch", "case", "libc", "init"), CELLS)
+def test_cell_is_as_expected(
+    measure: Measure, arch: str, case: Case, libc: str, init: bool
+) -> None:
+    cell = measure(arch, case, libc, init)
 
-    assert cell.differences == tuple(case.differs)
+    assert cell.differences == (case.differs if MACHINES[arch].kernel_core else ())
     if not UPDATE:
-        assert cell.seen == expected(load(), key(case), column(libc, init))
+        assert cell.seen == expected(load(arch), key(case), column(libc, init))
     silent = cell.status.startswith("SIG") and "reported" not in cell.seen
     if silent or cell.status == f"exit {NOT_HERE}":
-        assert case.reason(libc, init), "needs a reason"
+        assert case.reason(arch, libc, init), "needs a reason"
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_cell_was_measured(arch: str) -> None:
+    golden = load(arch)
+
+    assert list(golden) == [key(case) for case in CASES]
+    for case in CASES:
+        columns = [column(libc, init) for libc in case.libcs for init in (False, True)]
+        assert "never measured" not in [expected(golden, key(case), name) for name in columns]
+
+
+def test_nothing_is_left_out_but_by_a_reason_that_is_measured() -> None:
+    """That each reason is, `test_aarch64` asserts."""
+    left_out = {
+        arch: {
+            seen for cells in load(arch).values() for seen in cells.values() if is_left_out(seen)
+        }
+        for arch in ARCHITECTURES
+    }
+
+    assert left_out == {"x86_64": set(), "aarch64": {f"n/a: {reason}" for reason in OF_CELLS}}
+    assert WAYS.keys() <= {case.way for case in CASES}
+
+
+def is_left_out(seen: str) -> bool:
+    return seen.startswith("n/a")
 
 
 def test_every_way_is_a_case() -> None:
