@@ -74,8 +74,8 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
 
 # --- tests ----------------------------------------------------------------------
-.PHONY: test test-unit test-integration test-preload test-api test-e2e ci fuzz-preload soak-preload
-test: lint build test-unit fuzz-preload test-integration soak-preload test-api test-e2e ## Everything we claim (long runs shortened)
+.PHONY: test test-unit test-integration test-preload test-api test-e2e ci fuzz-preload soak-preload chaos-agent
+test: lint build test-unit fuzz-preload test-integration soak-preload chaos-agent test-api test-e2e ## Everything we claim (long runs shortened)
 
 test-unit: venv build ## Unit and property tests: need nothing
 	$(PYTEST) tests/unit tests/property
@@ -105,6 +105,10 @@ fuzz-preload: packages ## Fuzz the library's pure parts with sanitizers (MINUTES
 
 soak-preload: venv build ## N crashes, 64 at once, against an agent killed at random (SEED=n)
 	$(PY) -m tests.soak.preload --crashes $(N) $(if $(SEED),--seed $(SEED))
+
+chaos-agent: N = 50
+chaos-agent: venv build ## N crashes; agents killed at every line of their work on them (SEED=n)
+	$(PY) -m tests.soak.chaos --crashes $(N) $(if $(SEED),--seed $(SEED))
 
 # --- the main job ---------------------------------------------------------------
 .PHONY: demo demo-down images bench

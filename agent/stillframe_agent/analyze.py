@@ -51,6 +51,9 @@ class Analyzer:
         analysis, failure = self._analyze(manifest, collected.modules)
         if analysis is not None:
             manifest = self._keep(manifest, analysis)
+            # Before anybody is told of these files: a later agent finds the report
+            # in the spool and does not look at the sample again.
+            self._artifacts.update(manifest)
         report = build(manifest, analysis, failure)
         self._spool.add(report)
         self._artifacts.update(replace(manifest, phase=Phase.REPORTED))

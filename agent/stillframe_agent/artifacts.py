@@ -5,6 +5,7 @@ structured report and the `Manifest`.  The artifacts pod serves these files to
 ``kubectl cp``, so directories are 0750 and files 0640 of its group.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from stillframe import names
 from stillframe_agent.files import write_durably
-from stillframe_agent.manifest import Manifest, Phase, decode, encode
+from stillframe_agent.manifest import EVIDENCE, KeptFile, Manifest, Phase, decode, encode
 from stillframe_agent.metrics import Metrics
 
 _REPORT_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -109,6 +112,8 @@ class Artifacts:
             if manifest is None:
                 shutil.rmtree(directory)
                 continue
+            if manifest.phase is Phase.CAPTURING:
+                manifest = _take_stock(manifest, directory)
             with self._lock:
                 self._record(manifest)
             if manifest.phase is not Phase.REPORTED:
@@ -239,6 +244,21 @@ def _read(directory: Path) -> Manifest | None:
     if manifest.phase is Phase.CAPTURING and not (directory / names.ARTIFACT_SNAPSHOT).exists():
         return None
     return manifest
+
+
+def _take_stock(manifest: Manifest, directory: Path) -> Manifest:
+    """The manifest with what its agent made durable before it died; half files go."""
+    for half in directory.glob(".*"):
+        half.unlink()
+    paths = {kind: directory / file for kind, file in EVIDENCE.items()}
+    files = tuple(_kept(kind, path) for kind, path in paths.items() if path.exists())
+    return replace(manifest, files=files)
+
+
+def _kept(kind: str, path: Path) -> KeptFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return KeptFile(kind=kind, file=path.name, bytes=file.tell(), sha256=digest)
 
 
 def _deletable(manifest: Manifest) -> bool:

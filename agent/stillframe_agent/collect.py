@@ -22,7 +22,7 @@ from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.cores import Cores
 from stillframe_agent.identity import require_pod
 from stillframe_agent.logs import event
-from stillframe_agent.manifest import KeptFile, Manifest, Phase
+from stillframe_agent.manifest import EVIDENCE, KeptFile, Manifest, Phase
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.pods import PodIdentity, from_logs, identify
 from stillframe_agent.report import report_id
@@ -180,15 +180,12 @@ def _files(taken: Capture) -> tuple[KeptFile, ...]:
         bytes=taken.bytes,
         sha256=taken.sha256,
     )
-    others = {
-        "core": (names.ARTIFACT_CORE, taken.core),
-        "hs_err": (names.ARTIFACT_HS_ERR, taken.hs_err),
-    }
+    others = {"core": taken.core, "hs_err": taken.hs_err}
     return (
         snapshot,
         *(
-            KeptFile(kind=kind, file=file, bytes=copied.bytes, sha256=copied.sha256)
-            for kind, (file, copied) in others.items()
+            KeptFile(kind=kind, file=EVIDENCE[kind], bytes=copied.bytes, sha256=copied.sha256)
+            for kind, copied in others.items()
             if copied is not None
         ),
     )

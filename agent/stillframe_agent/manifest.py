@@ -5,11 +5,21 @@ snapshot is copied, and again at each step that a restarted agent must not
 repeat or forget.  Data only, no I/O.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
+from stillframe import names
 from stillframe_agent.pods import PodIdentity
+
+EVIDENCE: Final[Mapping[str, str]] = {
+    "snapshot": names.ARTIFACT_SNAPSHOT,
+    "core": names.ARTIFACT_CORE,
+    "hs_err": names.ARTIFACT_HS_ERR,
+}
+"""What a capture leaves, by kind: everything that cannot be made again."""
 
 
 class Phase(StrEnum):

@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self, TypeVar
@@ -240,7 +240,15 @@ class Pod:
 class Agent:
     """The agent's process, with the privileges of its pod."""
 
-    def __init__(self, node: Node, operator: str, credentials: Path, **settings: object) -> None:
+    def __init__(
+        self,
+        node: Node,
+        operator: str,
+        credentials: Path,
+        program: Sequence[str] = ("-m", "stillframe_agent"),
+        **settings: object,
+    ) -> None:
+        """``program`` is what Python runs."""
         self.node = node
         self.log = node.directory / f"agent-{uuid.uuid4().hex[:6]}.log"
         environment = {
@@ -268,7 +276,7 @@ class Agent:
                 *("sh", "-c", view, "-", node.pods, node.pod_view),
                 *("setpriv", "--regid", AGENT_GROUP, "--clear-groups", "--no-new-privs"),
                 *("--bounding-set", _KEEP_CAPABILITIES, "--inh-caps", "-all"),
-                *(sys.executable, "-m", "stillframe_agent", "run"),
+                *(sys.executable, *program, "run"),
                 stderr=log,
                 cwd="/",
                 env={

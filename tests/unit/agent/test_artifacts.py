@@ -3,6 +3,7 @@
 Covers: the pure choice, the store, its reload.
 """
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from stillframe_agent.artifacts import Artifacts, Quota, Sample, surplus
-from stillframe_agent.manifest import Manifest, Phase, decode, encode
+from stillframe_agent.manifest import KeptFile, Manifest, Phase, decode, encode
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.pods import PodIdentity
 
@@ -97,15 +98,36 @@ def test_a_crash_begins_once(tmp_path: Path) -> None:
     assert artifacts.begin(manifest(1)) is None
 
 
-@pytest.mark.parametrize("phase", [Phase.CAPTURING, Phase.CAPTURED])
-def test_a_copied_snapshot_is_unfinished_business(tmp_path: Path, phase: Phase) -> None:
+def test_a_copied_snapshot_is_unfinished_business(tmp_path: Path) -> None:
     before = store(tmp_path)
     directory = before.begin(manifest(1))
     assert directory is not None
     (directory / names.ARTIFACT_SNAPSHOT).write_bytes(b"core")
-    before.update(manifest(1, phase=phase))
+    before.update(manifest(1, phase=Phase.CAPTURED))
     after = Artifacts(tmp_path, QUOTA, Metrics(), lambda: 100)
-    assert after.load() == [manifest(1, phase=phase)]
+    assert after.load() == [manifest(1, phase=Phase.CAPTURED)]
+
+
+def test_what_was_durable_when_the_agent_died_is_in_the_manifest_and_half_files_go(
+    tmp_path: Path,
+) -> None:
+    directory = store(tmp_path).begin(manifest(1))
+    assert directory is not None
+    (directory / names.ARTIFACT_SNAPSHOT).write_bytes(b"core")
+    (directory / f".{names.ARTIFACT_HS_ERR}.tmp").write_bytes(b"hal")
+    (resumed,) = Artifacts(tmp_path, QUOTA, Metrics(), lambda: 100).load()
+    assert resumed.files == (
+        KeptFile(
+            kind="snapshot",
+            file=names.ARTIFACT_SNAPSHOT,
+            bytes=4,
+            sha256=hashlib.sha256(b"core").hexdigest(),
+        ),
+    )
+    assert sorted(path.name for path in directory.iterdir()) == [
+        names.ARTIFACT_MANIFEST,
+        names.ARTIFACT_SNAPSHOT,
+    ]
 
 
 def test_a_reported_sample_is_kept_but_not_resumed(tmp_path: Path) -> None:
