@@ -74,8 +74,9 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
 
 # --- tests ----------------------------------------------------------------------
-.PHONY: test test-unit test-integration test-preload test-api test-e2e ci fuzz-preload soak-preload chaos-agent
-test: lint build test-unit fuzz-preload test-integration soak-preload chaos-agent test-api test-e2e ## Everything we claim (long runs shortened)
+.PHONY: test test-unit test-integration test-preload test-api test-e2e ci
+.PHONY: fuzz-preload fuzz-agent soak-preload chaos-agent
+test: lint build test-unit fuzz-preload fuzz-agent test-integration soak-preload chaos-agent test-api test-e2e ## Everything we claim (long runs shortened)
 
 test-unit: venv build ## Unit and property tests: need nothing
 	$(PYTEST) tests/unit tests/property
@@ -102,6 +103,9 @@ N ?= 200
 
 fuzz-preload: packages ## Fuzz the library's pure parts with sanitizers (MINUTES=0: 5 s each)
 	@$(MAKE) --no-print-directory -s -C preload/fuzz MINUTES=$(MINUTES)
+
+fuzz-agent: venv ## Fuzz what reads hostile bytes in the agent (MINUTES=0: 5 s each)
+	$(PY) -m tests.fuzz --minutes $(MINUTES)
 
 soak-preload: venv build ## N crashes, 64 at once, against an agent killed at random (SEED=n)
 	$(PY) -m tests.soak.preload --crashes $(N) $(if $(SEED),--seed $(SEED))

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 Line = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Long = Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Int32 = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
 Trust = Literal["context", "cfi", "frame_pointer", "scan"]
 """How a frame was found, best first: from the thread's registers; by call frame
 information; by following frame pointers; by looking for return addresses."""
@@ -28,19 +29,28 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
     """Frozen, keyword-only."""
 
 
+def _require_u64(value: int) -> None:
+    """Bounds that `Meta` cannot have; the `ValueError` makes decoding fail."""
+    if not 0 <= value < 1 << 64:
+        raise ValueError(f"{value:#x} does not fit 64 bits")
+
+
 class Signal(_Value, frozen=True, kw_only=True):
     """What ended the process; ``number`` 0 and ``name`` empty for a live snapshot."""
 
-    number: int
+    number: Int32
     name: Line
     """Such as ``SIGSEGV``."""
-    code: int
+    code: Int32
     code_name: Line
     """Such as ``SEGV_MAPERR``; the number as text where it has no name."""
     address: int | None = None
     """Fault address, ``None`` for signals that have none."""
     sender_pid: int | None = None
     """Who sent it, as the process saw pids; ``None`` when the kernel did."""
+
+    def __post_init__(self) -> None:
+        _require_u64(self.address or 0)
 
 
 class Process(_Value, frozen=True, kw_only=True):
@@ -79,6 +89,9 @@ class Note(_Value, frozen=True, kw_only=True):
     """What the crashing thread worked on, as the application said."""
     secrets: int = 0
     """Ranges of memory that the snapshot has zeros for."""
+
+    def __post_init__(self) -> None:
+        _require_u64(self.crash_realtime_ns)
 
 
 class Frame(_Value, frozen=True, kw_only=True):

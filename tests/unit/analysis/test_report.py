@@ -219,3 +219,16 @@ def test_a_report_survives_any_clock_reading(moment: int) -> None:
     assert note is not None
     wild = msgspec.structs.replace(note, crash_realtime_ns=moment, release_monotonic_ns=moment)
     assert render_text(msgspec.structs.replace(sample(), note=wild))
+
+
+@pytest.mark.parametrize(
+    ("field", "too_large"),
+    [("signal.number", 1 << 31), ("signal.code", -(1 << 31) - 1), ("signal.address", 1 << 64)],
+)
+def test_an_answer_that_the_wire_cannot_carry_is_no_answer(field: str, too_large: int) -> None:
+    answer = msgspec.to_builtins(assemble(evidence(crashed(), one_frame())))
+    part, name = field.split(".")
+    msgspec.convert(answer, Analysis)
+    answer[part][name] = too_large
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(answer, Analysis)
