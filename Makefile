@@ -126,7 +126,7 @@ images: build ## Build the container images
 	tests/cluster/images build
 
 bench: venv build ## Run every benchmark with its peer; results go to bench/results
-	@for b in bench/*/run.py bench/*/bench_*.py; do echo "== $$b"; $(PY) "$$b"; done
+	@for b in bench/*/run.py bench/*/bench_*.py; do echo "== $$b"; $(PY) -m "$$(echo "$${b%.py}" | tr / .)"; done
 
 .PHONY: clean
 clean: ## Remove what was built here (not the cache of cluster binaries)
