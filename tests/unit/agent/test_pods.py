@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stillframe_agent.identity import Placement
-from stillframe_agent.pods import PodIdentity, Wish, from_logs, identify, wish
+from stillframe_agent.pods import PodIdentity, Wish, from_logs, identify, image, wish
 
 from stillframe import names
 
@@ -108,3 +108,42 @@ def test_a_bundle_tells_what_is_wanted(
 @pytest.mark.parametrize("config", [{}, {"process": []}, {"process": {"env": "x"}}, [], "{"])
 def test_an_unreadable_bundle_wants_nothing(tmp_path: Path, config: object) -> None:
     assert wish(PLACE, bundle(tmp_path, "config.json", config)) is None
+
+
+DIGEST = f"sha256:{'c3' * 32}"
+
+
+@pytest.mark.parametrize(
+    ("file", "annotations", "known"),
+    [
+        (
+            "config.json",
+            {"io.kubernetes.cri.image-name": "docker.io/library/cart:1"},
+            ("docker.io/library/cart:1", ""),
+        ),
+        (
+            "config.json",
+            {"io.kubernetes.cri.image-name": f"docker.io/library/cart@{DIGEST}"},
+            (f"docker.io/library/cart@{DIGEST}", DIGEST),
+        ),
+        (
+            "userdata/config.json",
+            {
+                "io.kubernetes.cri-o.ImageName": "quay.io/shop/cart:1",
+                "io.kubernetes.cri-o.ImageRef": "c3" * 32,
+            },
+            ("quay.io/shop/cart:1", "c3" * 32),
+        ),
+        ("config.json", {}, ("", "")),
+        ("config.json", {"io.kubernetes.cri.image-name": 7}, ("", "")),
+    ],
+    ids=["containerd", "containerd by digest", "CRI-O", "unknown", "wrong type"],
+)
+def test_a_bundle_tells_the_image(
+    tmp_path: Path, file: str, annotations: dict[str, object], known: tuple[str, str]
+) -> None:
+    assert image(PLACE, bundle(tmp_path, file, {"annotations": annotations})) == known
+
+
+def test_without_a_bundle_the_image_is_unknown(tmp_path: Path) -> None:
+    assert image(PLACE, tmp_path) == ("", "")

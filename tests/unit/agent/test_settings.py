@@ -48,6 +48,9 @@ def test_the_server_name_is_the_addresss_host_unless_set() -> None:
         ("artifacts_free_bytes", -1),
         ("spool_bytes", 0),
         ("spool_items", 0),
+        ("facts", "everything"),
+        ("facts", ""),
+        ("facts_env_allow", "*"),
         ("log_level", "loud"),
     ],
 )
