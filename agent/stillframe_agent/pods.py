@@ -45,11 +45,14 @@ _ANNOTATIONS: Final = (
     },
 )
 """Annotations of containerd (``pkg/cri/annotations``) and of CRI-O (``pkg/annotations``)."""
-_IMAGES: Final = (
-    ("io.kubernetes.cri.image-name", ""),
-    ("io.kubernetes.cri-o.ImageName", "io.kubernetes.cri-o.ImageRef"),
+_IMAGE_NAMES: Final = (
+    "io.kubernetes.cri.image-name",
+    "io.kubernetes.cri-o.ImageName",
+    "io.kubernetes.cri-o.Image",
 )
-"""Annotations of containerd and of CRI-O: an image's name, and its id or digest."""
+"""Annotations of containerd, and of CRI-O: a name of the image, or what the pod called it."""
+_IMAGE_REF: Final = "io.kubernetes.cri-o.ImageRef"
+"""The image's id; of older versions its name with the digest."""
 _MILLIS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _LOG_DIRECTORY: Final = re.compile(r"(?P<namespace>[a-z0-9.-]+)_(?P<name>[a-z0-9.-]+)_(?P<uid>.+)")
 
@@ -97,10 +100,10 @@ def image(place: Placement, bundles_dir: Path) -> tuple[str, str]:
     """
     for file in _BUNDLE_CONFIGS:
         annotations = _annotations(bundles_dir / place.container_id / file)
-        for name_key, digest_key in _IMAGES:
-            name = annotations.get(name_key, "")
-            if name:
-                return name, name.partition("@")[2] or annotations.get(digest_key, "")
+        name = next((annotations[key] for key in _IMAGE_NAMES if annotations.get(key)), "")
+        if name:
+            reference = annotations.get(_IMAGE_REF, "")
+            return name, name.partition("@")[2] or reference.rpartition("@")[2]
     return "", ""
 
 

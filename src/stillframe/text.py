@@ -10,5 +10,7 @@ def escape(text: str, limit: int = LONG) -> str:
     >>> escape("a\x1b[31m\nb\u202e")
     'a\\x1b[31m\\nb\\u202e'
     """
+    if len(text) <= limit and text.isprintable():
+        return text
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: limit + 1])
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"

@@ -167,9 +167,9 @@ def descriptor(number: int, link: str, redactor: Redactor) -> Descriptor:
     >>> descriptor(3, "anon_inode:[eventpoll]", Redactor()).kind
     'eventpoll'
     """
-    return Descriptor(
-        number=number, kind=_kind(link), target=escape(redactor.mask(link), TARGET_CHARS)
-    )
+    # The kernel itself names what is no file.
+    target = redactor.mask(link) if link.startswith("/") else link
+    return Descriptor(number=number, kind=_kind(link), target=escape(target, TARGET_CHARS))
 
 
 def descriptors(listed: Iterable[Descriptor], count: int, *, complete: bool) -> Descriptors:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 TIME_LIMIT: Final = 0.25
-"""Seconds after which no further fact is begun; a typical process takes 1 to 3 ms, but a node
+"""Seconds after which no further fact is begun; a typical process takes 1 to 10 ms, but a node
 under load, whose facts are telling, much longer."""
 PROC_LIMIT: Final = 64 << 10
 """Bytes read of one small file of /proc or of a cgroup."""
