@@ -255,7 +255,7 @@ def test_what_a_pod_mounts_over_its_cgroup_is_not_believed(
     )
     facts = facts_of(snapshots, directory, copy, CRASHER, "null_read", before=before)
     assert facts.cgroup is None
-    assert facts.missing["cgroup"]
+    assert facts.missing["cgroup"] == "another filesystem is mounted over its cgroup"
     assert facts.limits
 
 
@@ -295,6 +295,11 @@ def test_hostile_names_come_out_printable(
     )
     text = render_facts(facts)
     assert all(line.isprintable() for line in text.split("\n"))
+    targets = [one.target for one in facts.descriptors.listed] if facts.descriptors else []
+    names = [one.local for one in facts.sockets.listed] if facts.sockets else []
+    assert targets
+    assert names
+    assert all(name.isprintable() for name in targets + names)
     assert r"\udcff\x1b[2J\n\u202e" in text
     assert r"TZ=\x1b[31m\n" in text
     assert facts.sockets is not None

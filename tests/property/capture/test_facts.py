@@ -85,6 +85,7 @@ def test_any_table_of_sockets_is_safe(protocol: str, data: bytes) -> None:
     rows = parse_table(protocol, b"header\n" + data)
     for socket in match([(number, inode) for number, inode in enumerate(rows)], rows, Redactor()):
         assert len(socket.local) <= TARGET_CHARS
+        assert all(text.isprintable() for text in strings_of(msgspec.to_builtins(socket)))
 
 
 UNIX_NAMES = st.binary(max_size=108).filter(lambda name: b"\0" not in name)
@@ -100,6 +101,8 @@ def test_a_unix_sockets_name_gives_no_other_inode_a_false_row(name: bytes) -> No
     )
     found = parse_table("unix", data)
     assert 602 not in found or found[602].local == "/true"
+    for socket in match([(3, 601)], found, Redactor()):
+        assert socket.local.isprintable()
 
 
 @UNTIMED

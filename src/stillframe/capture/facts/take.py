@@ -11,6 +11,7 @@ kernel reads environment and command line only where they are anonymous memory
 ends the text, tried).
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,11 @@ _TABLES: Final = ("unix", "udp", "udp6", "tcp", "tcp6")
 """Cheapest first, and only as far as needed: for each table of TCP the kernel walks the hash
 table of the whole machine, 3 ms even when it holds three sockets."""
 _CHUNK: Final = 64 << 10
+_WHY: Final = {
+    errno.EAGAIN: "something else is mounted on the way to its cgroup",
+    errno.EINVAL: "this kernel has no openat2(RESOLVE_CACHED), Linux 5.12",
+    errno.ENOSYS: "this kernel has no openat2, Linux 5.6",
+}
 _BELOW_MOUNT: Final = (
     Resolve.BENEATH | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS | Resolve.NO_XDEV
 )
@@ -166,10 +172,18 @@ class _Reader:
             "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._holder.task_fd
         )
         found: dict[str, Any] = {}
+        reasons: list[str] = []
         try:
             for controller in ("memory", "cpu", "pids"):
                 for place in cgroup.places(self._holder.cgroup, mounts, controller):
-                    files = _cgroup_files(root, place, controller, filesystems)
+                    try:
+                        files = _cgroup_files(root, place, controller, filesystems)
+                    except _UnavailableError as error:
+                        reasons.append(str(error))
+                        continue
+                    except OSError as error:
+                        reasons.append(_WHY.get(error.errno or 0) or error.strerror or "unreadable")
+                        continue
                     part = cgroup.parse(place.mount.version, controller, files)
                     if part is not None:
                         found[controller] = part
@@ -177,7 +191,8 @@ class _Reader:
         finally:
             os.close(root)
         if not found:
-            raise _UnavailableError("no mount of its cgroup where the process could see it")
+            nowhere = "no mount of its cgroup where the process could see it"
+            raise _UnavailableError(reasons[0] if reasons else nowhere)
         return Cgroup(**found)
 
     def _descriptors(self) -> Descriptors:
