@@ -61,14 +61,14 @@ class Facter:
                 restarts=logs.restarts(),
             )
             facts = replace(facts, container=container)
-            del missing[FactName.CONTAINER]
+            missing.pop(FactName.CONTAINER, None)
         if FactName.LOG in self.policy.wanted:
             log = logs.tail(redactor)
             if isinstance(log, str):
                 missing[FactName.LOG] = log
             else:
                 facts = replace(facts, log=log)
-                del missing[FactName.LOG]
+                missing.pop(FactName.LOG, None)
         return replace(facts, missing=missing)
 
 

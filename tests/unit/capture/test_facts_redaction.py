@@ -74,6 +74,13 @@ def test_each_line_of_a_secret_is_one() -> None:
     assert redactor.mask("second-line") == MASK
 
 
+def test_the_lines_of_many_keys_do_not_push_a_password_out() -> None:
+    keys = [
+        (f"K{n}_KEY", "\n".join(f"{n:02}-{m:02}-{'x' * 58}" for m in range(50))) for n in range(9)
+    ]
+    assert Redactor([*keys, ("DB_PASSWORD", "hunter22")]).mask("hunter22") == MASK
+
+
 def test_a_longer_secret_is_masked_whole() -> None:
     redactor = Redactor([("A_TOKEN", "abcdef"), ("B_TOKEN", "abcdefgh")])
     assert redactor.mask("abcdefgh") == MASK

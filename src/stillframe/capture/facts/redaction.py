@@ -63,15 +63,12 @@ class Redactor:
 
     def __init__(self, environment: Iterable[tuple[str, str]] = ()) -> None:
         """``environment`` holds the process's variables, names and values."""
-        secrets = {
-            line
-            for name, value in environment
-            for secret in _secrets(name, value)
-            for line in (secret, *secret.splitlines())
-            if len(line) >= MIN_SECRET
-        }
+        secrets = [secret for name, value in environment for secret in _secrets(name, value)]
+        # Before the lines of a key: they are many, and would push others out.
+        lines = [line for secret in secrets for line in secret.splitlines()]
+        known = dict.fromkeys(text for text in secrets + lines if len(text) >= MIN_SECRET)
         # Longest first, so that none is masked in part by another that it begins with.
-        self._known = sorted(secrets, key=len, reverse=True)[:MAX_SECRETS]
+        self._known = sorted(list(known)[:MAX_SECRETS], key=len, reverse=True)
 
     def mask(self, text: str) -> str:
         """The text without secrets, cut to `MAX_CHARS` characters.

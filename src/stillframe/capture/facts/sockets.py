@@ -104,7 +104,7 @@ def _parse_unix(protocol: str, line: str) -> tuple[int, Row]:
 
 
 def _named(names: tuple[str, ...], number: int) -> str:
-    return names[number] if 0 <= number < len(names) else str(number)
+    return names[number] if 0 <= number < len(names) else "unknown"
 
 
 def _address(text: str) -> str:

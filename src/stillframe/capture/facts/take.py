@@ -47,6 +47,7 @@ from stillframe.errors import InvalidInputError
 from stillframe.names import SUFFIX_CORE, SUFFIX_PART
 
 SWITCHED_OFF: Final = "switched off"
+AGENTS: Final = "known to the node's agent only"
 _TABLES: Final = ("unix", "udp", "udp6", "tcp", "tcp6")
 """Cheapest first, and only as far as needed: for each table of TCP the kernel walks the hash
 table of the whole machine, 3 ms even when it holds three sockets."""
@@ -144,7 +145,7 @@ class _Reader:
             self._missing[name] = str(error)
         except OSError as error:
             self._missing[name] = error.strerror or "cannot be read"
-        except (ValueError, KeyError, IndexError):
+        except Exception:  # a parser's fault must not cost the capture
             # Never its message: that may hold what was to be redacted.
             self._missing[name] = "not in the form that this version knows"
         return None
@@ -201,9 +202,11 @@ class _Reader:
             # (f1f1f2569901, "fs/proc/fd.c: report the number of open fds").
             total = os.fstat(fd).st_size
             listed, seen, ours = self._list(fd, total)
-        count = total or seen
-        complete = bool(total) or seen < DESCRIPTORS_COUNTED
-        return proc.descriptors(listed, count - ours, complete=complete)
+        return proc.descriptors(
+            listed,
+            (total or seen) - ours,
+            complete=bool(total) or (seen < DESCRIPTORS_COUNTED and not self._late()),
+        )
 
     def _list(self, fd: int, total: int) -> tuple[list[Descriptor], int, int]:
         """The listed descriptors, how many there are at least, and how many the library's."""
@@ -211,9 +214,11 @@ class _Reader:
         seen = ours = 0
         with os.scandir(fd) as entries:
             for entry in entries:
+                if seen == DESCRIPTORS_COUNTED or self._late():
+                    break
                 seen += 1
-                if len(listed) == DESCRIPTORS or self._late():
-                    if total or seen == DESCRIPTORS_COUNTED or self._late():
+                if len(listed) == DESCRIPTORS:
+                    if total:
                         break
                     continue
                 try:
@@ -273,7 +278,7 @@ class _UnavailableError(Exception):
 
 
 def _not_here() -> object:
-    raise _UnavailableError("known to the node's agent only")
+    raise _UnavailableError(AGENTS)
 
 
 def _cgroup_files(

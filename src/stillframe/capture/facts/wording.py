@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from stillframe.capture.facts.model import Cgroup, Descriptors, Facts, Limit, Process, Sockets
-from stillframe.capture.facts.take import SWITCHED_OFF
+from stillframe.capture.facts.take import AGENTS, SWITCHED_OFF
 from stillframe.text import escape
 
 _LABEL: Final = 13
@@ -53,7 +53,7 @@ def _lines(facts: Facts) -> Iterator[str]:
         yield "  The container's last lines:"
         yield from (f"    {line}" for line in facts.log.lines[-_LINES:])
     for name, why in facts.missing.items():
-        if why != SWITCHED_OFF and name not in ("container", "log"):
+        if why not in (SWITCHED_OFF, AGENTS):
             yield _field("Not known", f"{name}: {why}")
 
 
