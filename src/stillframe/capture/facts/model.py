@@ -77,7 +77,7 @@ class Descriptor(_Value, frozen=True, kw_only=True):
 
 
 class Descriptors(_Value, frozen=True, kw_only=True):
-    """Open descriptors, without the library's own."""
+    """Open descriptors, without the library's two where they are among the first."""
 
     count: int
     complete: bool

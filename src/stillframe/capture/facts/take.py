@@ -15,12 +15,12 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from stillframe.capture.facts import cgroup, proc, sockets
-from stillframe.capture.facts.model import Cgroup, Descriptor, Descriptors, Facts, Sockets
+from stillframe.capture.facts.model import Cgroup, Descriptors, Facts, Sockets
 from stillframe.capture.facts.redaction import Redactor
 from stillframe.capture.facts.registry import (
     COMMAND_BYTES,
@@ -201,39 +201,34 @@ class _Reader:
             # Since Linux 6.2 the size of this directory is their number
             # (f1f1f2569901, "fs/proc/fd.c: report the number of open fds").
             total = os.fstat(fd).st_size
-            listed, seen, ours = self._list(fd, total)
+            links, seen = self._links(fd, counted=bool(total))
+        files = {link for _, link in links if _is_snapshot(link)}
+        ours = files | {link.rpartition("/")[0] for link in files}
+        own = [(number, link) for number, link in links if link not in ours]
+        inodes = ((number, proc.socket_inode(link)) for number, link in own)
+        self._sockets = [(number, inode) for number, inode in inodes if inode is not None]
         return proc.descriptors(
-            listed,
-            (total or seen) - ours,
+            (proc.descriptor(number, link, self.redactor) for number, link in own),
+            (total or seen) - (len(links) - len(own)),
             complete=bool(total) or (seen < DESCRIPTORS_COUNTED and not self._late()),
         )
 
-    def _list(self, fd: int, total: int) -> tuple[list[Descriptor], int, int]:
-        """The listed descriptors, how many there are at least, and how many the library's."""
-        listed: list[Descriptor] = []
-        seen = ours = 0
+    def _links(self, fd: int, *, counted: bool) -> tuple[list[tuple[int, str]], int]:
+        """The first descriptors with what they lead to, and how many there are at least."""
+        links: list[tuple[int, str]] = []
+        seen = 0
         with os.scandir(fd) as entries:
             for entry in entries:
                 if seen == DESCRIPTORS_COUNTED or self._late():
                     break
                 seen += 1
-                if len(listed) == DESCRIPTORS:
-                    if total:
-                        break
-                    continue
-                try:
-                    link = os.readlink(entry.name, dir_fd=fd)
-                except FileNotFoundError:
-                    continue  # closed meanwhile by a thread that was not stopped
-                number = int(entry.name)
-                if _is_snapshot(link):
-                    ours += 1
-                    continue
-                listed.append(proc.descriptor(number, link, self.redactor))
-                inode = proc.socket_inode(link)
-                if inode is not None:
-                    self._sockets.append((number, inode))
-        return listed, seen, ours
+                if len(links) < DESCRIPTORS:
+                    # One may be closed meanwhile by a thread that was not stopped.
+                    with suppress(FileNotFoundError):
+                        links.append((int(entry.name), os.readlink(entry.name, dir_fd=fd)))
+                elif counted:
+                    break
+        return links, seen
 
     def _match_sockets(self) -> Sockets:
         if FactName.DESCRIPTORS not in self._found and FactName.DESCRIPTORS in self._policy.wanted:

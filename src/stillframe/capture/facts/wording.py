@@ -79,8 +79,8 @@ def _process(process: Process) -> Iterator[str]:
 def _cgroup(cgroup: Cgroup) -> Iterator[str]:
     memory, cpu, pids = cgroup.memory, cgroup.cpu, cgroup.pids
     if memory is not None:
-        limit = "no limit" if memory.limit is None else f"of {_size(memory.limit)}"
-        text = f"{_size(memory.current)} {limit}"
+        limit = ", no limit" if memory.limit is None else f" of {_size(memory.limit)}"
+        text = f"{_size(memory.current)}{limit}"
         text += "" if memory.peak is None else f", at most {_size(memory.peak)}"
         text += "".join(f", {name} {count}" for name, count in memory.events.items() if count)
         if memory.pressure is not None:
