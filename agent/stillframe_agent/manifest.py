@@ -42,7 +42,7 @@ class KeptFile(_Record, frozen=True, kw_only=True):
     """One file of the sample."""
 
     kind: str
-    """``snapshot``, ``core``, ``hs_err`` (a JVM's log of its death) or ``report``."""
+    """``snapshot``, ``core``, ``hs_err`` (a JVM's log of its death), ``facts`` or ``report``."""
     file: str
     bytes: int
     sha256: str
