@@ -17,6 +17,7 @@ from stillframe_agent.pods import PodIdentity
 EVIDENCE: Final[Mapping[str, str]] = {
     "snapshot": names.ARTIFACT_SNAPSHOT,
     "core": names.ARTIFACT_CORE,
+    "facts": names.ARTIFACT_FACTS,
     "hs_err": names.ARTIFACT_HS_ERR,
 }
 """What a capture leaves, by kind: everything that cannot be made again."""
