@@ -12,14 +12,16 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from stillframe.api.crashreport import MAX_SAMPLES
 from stillframe_agent import health, selftest
 from stillframe_agent.analyze import Analyzer
-from stillframe_agent.artifacts import Artifacts, Quota
+from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.collect import Collected, Collector
 from stillframe_agent.decide import Limits
 from stillframe_agent.logs import event
 from stillframe_agent.manifest import Manifest, Phase
 from stillframe_agent.metrics import Metrics
+from stillframe_agent.quota import Quota
 from stillframe_agent.settings import Settings
 from stillframe_agent.spool import Spool
 from stillframe_agent.submit import GrpcIntake, Submitter
@@ -71,12 +73,13 @@ async def _work(
     artifacts = Artifacts(settings.artifacts_dir, _quota(settings), metrics)
     unfinished = artifacts.load()
     intake = GrpcIntake(settings, metrics)
-    submitter = Submitter(intake, spool, artifacts, metrics)
+    submitter = Submitter(intake, spool, artifacts, metrics, settings.retry_seconds)
     worker = Worker(
         Collector(settings, artifacts, metrics),
         Analyzer(artifacts, spool, metrics),
         limits=Limits(captures=settings.captures, captures_of_pod=max(1, settings.captures // 4)),
         analyses=settings.analyses,
+        retry_seconds=settings.retry_seconds,
         metrics=metrics,
         reported=submitter.submit,
     )
@@ -85,7 +88,7 @@ async def _work(
         submitter.submit(report_id)
     for manifest in unfinished:
         if manifest.report_id in spooled:
-            artifacts.update(replace(manifest, phase=Phase.REPORTED))
+            _reported(artifacts, manifest)
         else:
             worker.resume(Collected(_orphaned(manifest)))
     watcher = Watcher(settings.pods_dir, worker.found, metrics)
@@ -114,7 +117,16 @@ def _quota(settings: Settings) -> Quota:
         max_bytes=settings.artifacts_bytes,
         max_age=settings.artifacts_age_seconds,
         free_bytes=settings.artifacts_free_bytes,
+        per_group=MAX_SAMPLES,
     )
+
+
+def _reported(artifacts: Artifacts, manifest: Manifest) -> None:
+    """A sample whose report is in the spool: its agent died between the two steps."""
+    try:
+        artifacts.update(replace(manifest, phase=Phase.REPORTED))
+    except OSError as error:
+        event(log, logging.WARNING, f"ignoring a manifest that our disk refused: {error}")
 
 
 def _orphaned(manifest: Manifest) -> Manifest:

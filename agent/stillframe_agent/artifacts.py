@@ -11,7 +11,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,60 +18,10 @@ from stillframe import names
 from stillframe_agent.files import write_durably
 from stillframe_agent.manifest import Manifest, Phase, decode, encode
 from stillframe_agent.metrics import Metrics
+from stillframe_agent.quota import Quota, Sample, room, surplus
 
 _REPORT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _TRASH: Final = ".trash-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """What may be kept."""
-
-    max_bytes: int
-    max_age: float
-    """Seconds."""
-    free_bytes: int
-    """Free space of the disk that we leave to others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What quotas look at."""
-
-    report_id: str
-    created: float
-    bytes: int
-    deletable: bool
-    """False while the sample is captured and analysed."""
-
-
-def surplus(
-    samples: Iterable[Sample], quota: Quota, now: float, free: int, incoming: int = 0
-) -> list[tuple[str, str]]:
-    """The samples that must go, oldest first: ``(report id, why)``.
-
-    ``free`` is the disk's free space now, and ``incoming`` what is about to be
-    written, in bytes.  ``why`` is ``age``, ``quota`` or ``free-space``.
-    """
-    oldest_first = sorted(samples, key=lambda sample: (sample.created, sample.report_id))
-    total = sum(sample.bytes for sample in oldest_first) + incoming
-    free -= incoming
-    gone = []
-    for sample in oldest_first:
-        if not sample.deletable:
-            continue
-        if now - sample.created > quota.max_age:
-            why = "age"
-        elif total > quota.max_bytes:
-            why = "quota"
-        elif free < quota.free_bytes:
-            why = "free-space"
-        else:
-            break
-        gone.append((sample.report_id, why))
-        total -= sample.bytes
-        free += sample.bytes
-    return gone
 
 
 class Artifacts:
@@ -137,12 +86,18 @@ class Artifacts:
         return directory
 
     def update(self, manifest: Manifest) -> None:
-        """Write ``manifest`` durably; a sample deleted meanwhile stays deleted."""
+        """Write ``manifest`` durably; a sample deleted meanwhile stays deleted.
+
+        Raises `OSError` when our disk refuses: then ``manifest`` is what we go
+        by, and an agent that comes after us repeats the step that it tells of.
+        """
         with self._lock:
             if manifest.report_id in self._manifests:
                 directory = self.path(manifest.report_id)
-                write_durably(directory / names.ARTIFACT_MANIFEST, encode(manifest))
-                self._record(manifest)
+                try:
+                    write_durably(directory / names.ARTIFACT_MANIFEST, encode(manifest))
+                finally:
+                    self._record(manifest)
 
     def get(self, report_id: str) -> Manifest | None:
         """The manifest of a sample; None when it has gone."""
@@ -174,33 +129,41 @@ class Artifacts:
                 self._delete(report_id, "tombstone")
         return len(doomed)
 
-    def enforce(self, incoming: int = 0) -> bool:
-        """Delete what the quotas do not allow, with ``incoming`` bytes to come.
+    def enforce(self, incoming: int = 0, namespace: str = "") -> bool:
+        """Delete what the quotas do not allow, with ``incoming`` bytes to come for ``namespace``.
 
         False when there is no room even so.
         """
         with self._lock:
-            samples = [
-                Sample(report_id, manifest.created, self._bytes[report_id], _deletable(manifest))
-                for report_id, manifest in self._manifests.items()
-            ]
-            for report_id, why in surplus(
-                samples, self._quota, self._clock(), _free(self.root), incoming
-            ):
+            doomed = surplus(
+                self._samples(),
+                self._quota,
+                self._clock(),
+                _free(self.root),
+                incoming=incoming,
+                namespace=namespace,
+            )
+            for report_id, why in doomed:
                 self._delete(report_id, why)
             return _free(self.root) - incoming >= self._quota.free_bytes
 
-    def room(self) -> int:
-        """Bytes that one more file may have, by the quota of all and by the disk's free space."""
+    def room(self, namespace: str) -> int:
+        """Bytes that one more file of ``namespace`` may have, by the quotas and the disk."""
         with self._lock:
-            deletable = sum(
-                self._bytes[report_id]
-                for report_id, manifest in self._manifests.items()
-                if _deletable(manifest)
+            return room(self._samples(), self._quota, _free(self.root), namespace)
+
+    def _samples(self) -> list[Sample]:
+        return [
+            Sample(
+                report_id,
+                manifest.created,
+                self._bytes[report_id],
+                deletable=manifest.phase is Phase.REPORTED,
+                namespace=manifest.pod.namespace,
+                group=manifest.crash_report_uid,
             )
-            kept = sum(self._bytes.values()) - deletable
-            free = _free(self.root) - self._quota.free_bytes
-            return max(0, min(self._quota.max_bytes - kept, free))
+            for report_id, manifest in self._manifests.items()
+        ]
 
     def _record(self, manifest: Manifest) -> None:
         directory = self.path(manifest.report_id)
@@ -239,10 +202,6 @@ def _read(directory: Path) -> Manifest | None:
     if manifest.phase is Phase.CAPTURING and not (directory / names.ARTIFACT_SNAPSHOT).exists():
         return None
     return manifest
-
-
-def _deletable(manifest: Manifest) -> bool:
-    return manifest.phase is Phase.REPORTED
 
 
 def _free(root: Path) -> int:

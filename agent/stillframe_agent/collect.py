@@ -74,21 +74,26 @@ class Collector:
         if inode is None:
             return None
         manifest = self._new(seen, inode)
+        namespace = manifest.pod.namespace
         if not self._artifacts.enforce(
-            incoming=self._limits.max_bytes + self._limits.max_hs_err_bytes
+            incoming=self._limits.max_bytes + self._limits.max_hs_err_bytes, namespace=namespace
         ):
-            raise TemporaryError("the node's disk has no room for a snapshot", delay=30)
+            raise TemporaryError(
+                "the node's disk has no room for a snapshot", self._settings.retry_seconds
+            )
         try:
             begun = self._artifacts.begin(manifest)
         except OSError as error:
-            raise TemporaryError(f"cannot write to the state directory: {error}", 30) from error
+            raise TemporaryError(
+                f"cannot write to the state directory: {error}", self._settings.retry_seconds
+            ) from error
         if begun is None:
             discard_all(fd, seen.name)
             self._metrics.captures.labels("repeated").inc()
             return None
         try:
             with (
-                self._cores.of_pod(manifest.pod.uid) as core,
+                self._cores.of_pod(manifest.pod.uid, namespace) as core,
                 capture(
                     seen.directory.snapshots,
                     seen.name,
@@ -106,7 +111,8 @@ class Collector:
             self._refuse(seen, error)
             return None
         except BaseException:
-            self._artifacts.delete(manifest.report_id, "")
+            if not (begun / names.ARTIFACT_SNAPSHOT).exists():  # else it may be the only one
+                self._artifacts.delete(manifest.report_id, "")
             raise
 
     def _new(self, seen: SnapshotFound, inode: int) -> Manifest:
@@ -135,7 +141,7 @@ class Collector:
             files=_files(taken),
             soft_errors=taken.soft_errors if taken.attested else (_UNPROVEN, *taken.soft_errors),
         )
-        self._artifacts.update(manifest)
+        manifest = self._write_down(manifest)
         if taken.core is not None:
             self._artifacts.enforce()  # its size was not known before
         self._metrics.captures.labels(_result(taken)).inc()
@@ -145,6 +151,28 @@ class Collector:
         # unmounted) long before the analysis has its turn.
         modules = tuple((module.path, os.dup(module.fd)) for module in taken.modules)
         return Collected(manifest, modules)
+
+    def _write_down(self, manifest: Manifest) -> Manifest:
+        """Make the manifest durable; never raises, for the original is gone.
+
+        Where the disk is too full even for that, a core goes.
+        """
+        try:
+            self._artifacts.update(manifest)
+        except OSError as error:
+            if any(kept.kind == "core" for kept in manifest.files):
+                (self._artifacts.path(manifest.report_id) / names.ARTIFACT_CORE).unlink()
+                manifest = replace(
+                    manifest,
+                    files=tuple(kept for kept in manifest.files if kept.kind != "core"),
+                    soft_errors=(*manifest.soft_errors, f"no full core: {error}"),
+                )
+            try:
+                self._artifacts.update(manifest)
+            except OSError as again:
+                # The analysis begins by writing it, and is tried until that succeeds.
+                event(log, logging.WARNING, f"cannot write to the state directory: {again}")
+        return manifest
 
     def _identify(self, pod: PodIdentity, holder: Holder | None) -> PodIdentity:
         """The pod with its container, as attested; without a process, what the volume says."""

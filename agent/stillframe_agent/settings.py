@@ -55,6 +55,7 @@ class Settings:
     artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
     artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
     artifacts_free_bytes: Annotated[int, "Free space of the disk we never go below."] = _GIB
+    retry_seconds: Annotated[float, "Until a write that our disk refused is tried again."] = 30.0
     spool_bytes: Annotated[int, "Quota of reports that wait for the operator."] = 64 * _MIB
     spool_items: Annotated[int, "Likewise, in reports."] = 4096
     sync_seconds: Annotated[float, "How often the operator is asked what to delete."] = 10.0
@@ -75,7 +76,13 @@ class Settings:
         ):
             if getattr(self, name) < 1:
                 raise _bad(name, "must be at least 1")
-        for name in ("hold_seconds", "sync_seconds", "artifacts_age_seconds", "artifacts_bytes"):
+        for name in (
+            "hold_seconds",
+            "sync_seconds",
+            "retry_seconds",
+            "artifacts_age_seconds",
+            "artifacts_bytes",
+        ):
             if getattr(self, name) <= 0:
                 raise _bad(name, "must be more than 0")
         for name in ("artifacts_free_bytes", "core_hold_seconds", "cores"):

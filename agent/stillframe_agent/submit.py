@@ -169,8 +169,15 @@ class Submitter:
     """Delivers the spool, and asks what to delete."""
 
     def __init__(
-        self, intake: Intake, spool: Spool, artifacts: Artifacts, metrics: Metrics
+        self,
+        intake: Intake,
+        spool: Spool,
+        artifacts: Artifacts,
+        metrics: Metrics,
+        retry_seconds: float,
     ) -> None:
+        """``retry_seconds`` is the time until a write that our disk refused is tried again."""
+        self._retry_seconds = retry_seconds
         self._intake = intake
         self._spool = spool
         self._artifacts = artifacts
@@ -211,7 +218,17 @@ class Submitter:
                     event(log, logging.WARNING, f"the operator does not take reports: {error}")
             else:
                 self._backoff.succeeded()
-                await asyncio.to_thread(self._acknowledged, report_id, answer)
+                try:
+                    await asyncio.to_thread(self._acknowledged, report_id, answer)
+                except OSError as error:
+                    event(
+                        log,
+                        logging.ERROR,
+                        f"our disk refused an acknowledgement: {error}",
+                        report=report_id,
+                    )
+                    self._later(report_id, self._retry_seconds)
+                    return
 
     def _later(self, report_id: str, seconds: float) -> None:
         """Deliver again after ``seconds`` and a little, meanwhile others have their turn."""
@@ -235,12 +252,15 @@ class Submitter:
         """Ask what to delete; a failure is silent here, `_deliver` tells of an outage."""
         while True:
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
-            await asyncio.to_thread(self._artifacts.enforce)
             try:
+                await asyncio.to_thread(self._artifacts.enforce)
                 uids = await self._intake.tombstones()
+                deleted = await asyncio.to_thread(self._artifacts.delete_of_crash_reports, uids)
             except StillframeError as error:
                 event(log, logging.DEBUG, f"ignoring a failed Sync: {error}")
                 continue
-            deleted = await asyncio.to_thread(self._artifacts.delete_of_crash_reports, uids)
+            except OSError as error:
+                event(log, logging.ERROR, f"our disk refused a deletion: {error}")
+                continue
             if deleted:
                 event(log, logging.INFO, "deleted artifacts of deleted reports", samples=deleted)
