@@ -25,6 +25,7 @@ from stillframe_agent.quota import Quota
 from stillframe_agent.settings import Settings
 from stillframe_agent.spool import Spool
 from stillframe_agent.submit import GrpcIntake, Submitter
+from stillframe_agent.upload import Store, Uploader
 from stillframe_agent.watch import Watcher
 from stillframe_agent.worker import Worker
 
@@ -70,10 +71,19 @@ async def _work(
 ) -> None:
     """Everything that must not happen twice on one node."""
     _allow_descriptors()
-    artifacts = Artifacts(settings.artifacts_dir, _quota(settings), metrics)
+    wanted = bool(settings.upload_url)
+    artifacts = Artifacts(settings.artifacts_dir, _quota(settings), metrics, uploads=wanted)
     unfinished = artifacts.load()
     intake = GrpcIntake(settings, metrics)
-    submitter = Submitter(intake, spool, artifacts, metrics, settings.retry_seconds)
+    uploader = Uploader(_store(settings), artifacts, metrics, state.conditions) if wanted else None
+    submitter = Submitter(
+        intake,
+        spool,
+        artifacts,
+        metrics,
+        retry_seconds=settings.retry_seconds,
+        kept=uploader.upload if uploader else lambda _report_id: None,
+    )
     worker = Worker(
         Collector(settings, artifacts, metrics),
         Analyzer(artifacts, spool, metrics),
@@ -93,6 +103,7 @@ async def _work(
             worker.resume(Collected(_orphaned(manifest)))
     watcher = Watcher(settings.pods_dir, worker.found, metrics)
     delivery = asyncio.create_task(submitter.run(settings.sync_seconds))
+    uploads = asyncio.create_task(uploader.run()) if uploader else None
     delivery.add_done_callback(lambda _task: stop.set())
     state.waiting_for = {"the first sweep"}
     watcher.start()
@@ -106,8 +117,10 @@ async def _work(
     await worker.drain(DRAIN_SECONDS)
     if delivery.done():
         delivery.result()
-    delivery.cancel()
-    await asyncio.wait([delivery])
+    ending = [task for task in (delivery, uploads) if task is not None]
+    for task in ending:
+        task.cancel()
+    await asyncio.wait(ending)
     await intake.close()
     event(log, logging.INFO, "stopped")
 
@@ -118,6 +131,14 @@ def _quota(settings: Settings) -> Quota:
         max_age=settings.artifacts_age_seconds,
         free_bytes=settings.artifacts_free_bytes,
         per_group=MAX_SAMPLES,
+    )
+
+
+def _store(settings: Settings) -> Store:
+    from stillframe_agent.objectstore import ObjectStore  # noqa: PLC0415 -- only where wanted
+
+    return ObjectStore(
+        settings.upload_url, settings.upload_endpoint, settings.upload_region, settings.upload_dir
     )
 
 

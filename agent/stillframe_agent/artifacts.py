@@ -5,6 +5,7 @@ structured report and the `Manifest`.  The artifacts pod serves these files to
 ``kubectl cp``, so directories are 0750 and files 0640 of its group.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -14,11 +15,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from stillframe import names
 from stillframe_agent.files import write_durably
+from stillframe_agent.logs import event
 from stillframe_agent.manifest import Manifest, Phase, decode, encode
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.quota import Quota, Sample, room, surplus
+
+log: Final = logging.getLogger(__name__)
 
 _REPORT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _TRASH: Final = ".trash-"
@@ -32,8 +38,12 @@ class Artifacts:
         root: Path,
         quota: Quota,
         metrics: Metrics,
+        *,
+        uploads: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """``uploads``: whether samples that are not in the object store yet go last."""
+        self._uploads = uploads
         self.root = root
         self._quota = quota
         self._metrics = metrics
@@ -93,16 +103,25 @@ class Artifacts:
         """
         with self._lock:
             if manifest.report_id in self._manifests:
-                directory = self.path(manifest.report_id)
-                try:
-                    write_durably(directory / names.ARTIFACT_MANIFEST, encode(manifest))
-                finally:
-                    self._record(manifest)
+                self._update(manifest)
+
+    def revise(self, report_id: str, **changes: object) -> None:
+        """As `update`, for some fields: whatever else has changed meanwhile stays."""
+        with self._lock:
+            manifest = self._manifests.get(report_id)
+            if manifest is not None:
+                self._update(replace(manifest, **changes))
 
     def get(self, report_id: str) -> Manifest | None:
         """The manifest of a sample; None when it has gone."""
         with self._lock:
             return self._manifests.get(report_id)
+
+    def pending(self) -> list[str]:
+        """The samples that are to be uploaded, oldest first."""
+        with self._lock:
+            manifests = [one for one in self._manifests.values() if one.pending]
+        return [one.report_id for one in sorted(manifests, key=lambda one: one.created)]
 
     def path(self, report_id: str) -> Path:
         """The directory of a sample."""
@@ -144,6 +163,9 @@ class Artifacts:
                 namespace=namespace,
             )
             for report_id, why in doomed:
+                if self._uploads and self._manifests[report_id].pending:
+                    self._metrics.uploads.labels("lost").inc()
+                    event(log, logging.ERROR, "sample lost before its upload", report=report_id)
                 self._delete(report_id, why)
             return _free(self.root) - incoming >= self._quota.free_bytes
 
@@ -161,9 +183,17 @@ class Artifacts:
                 deletable=manifest.phase is Phase.REPORTED,
                 namespace=manifest.pod.namespace,
                 group=manifest.crash_report_uid,
+                pending=self._uploads and manifest.pending,
             )
             for report_id, manifest in self._manifests.items()
         ]
+
+    def _update(self, manifest: Manifest) -> None:
+        try:
+            file = self.path(manifest.report_id) / names.ARTIFACT_MANIFEST
+            write_durably(file, encode(manifest))
+        finally:
+            self._record(manifest)
 
     def _record(self, manifest: Manifest) -> None:
         directory = self.path(manifest.report_id)

@@ -14,6 +14,10 @@ from stillframe.errors import PermanentError
 
 ENV_PREFIX: Final = "STILLFRAME_AGENT_"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_BUCKET_URL: Final = re.compile(
+    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()-]+)*/?", re.ASCII
+)
+_ENDPOINT: Final = re.compile(r"https?://[\w.\[\]:-]+/?", re.ASCII)
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 
@@ -59,6 +63,12 @@ class Settings:
     spool_bytes: Annotated[int, "Quota of reports that wait for the operator."] = 64 * _MIB
     spool_items: Annotated[int, "Likewise, in reports."] = 4096
     sync_seconds: Annotated[float, "How often the operator is asked what to delete."] = 10.0
+    upload_url: Annotated[str, "s3://bucket/prefix that samples are copied to; empty: none."] = ""
+    upload_endpoint: Annotated[str, "http(s)://host:port of an S3-compatible store."] = ""
+    upload_region: Annotated[str, "The bucket's region; empty: AWS_REGION, or us-east-1."] = ""
+    upload_dir: Annotated[
+        Path, "May hold the AWS file `credentials` and `ca.crt`; else AWS's usual sources count."
+    ] = Path("/etc/stillframe/upload")
     log_level: Annotated[str, f"One of {', '.join(LOG_LEVELS)}."] = "info"
 
     def __post_init__(self) -> None:
@@ -88,6 +98,10 @@ class Settings:
         for name in ("artifacts_free_bytes", "core_hold_seconds", "cores"):
             if getattr(self, name) < 0:
                 raise _bad(name, "must not be negative")
+        if self.upload_url and not _BUCKET_URL.fullmatch(self.upload_url):
+            raise _bad("upload_url", "must be s3://bucket or s3://bucket/prefix")
+        if self.upload_endpoint and not _ENDPOINT.fullmatch(self.upload_endpoint):
+            raise _bad("upload_endpoint", "must be http://host:port or https://host:port")
         if self.log_level not in LOG_LEVELS:
             raise _bad("log_level", f"must be one of {', '.join(LOG_LEVELS)}")
 

@@ -36,7 +36,7 @@ def store(root: Path, quota: Quota | None = None) -> Artifacts:
         root,
         quota or Quota(max_bytes=1 << 30, max_age=1e9, free_bytes=0, per_group=5),
         Metrics(),
-        lambda: 100,
+        clock=lambda: 100,
     )
     artifacts.load()
     return artifacts
@@ -61,7 +61,7 @@ def test_a_copied_snapshot_is_unfinished_business(tmp_path: Path, phase: Phase) 
     assert directory is not None
     (directory / names.ARTIFACT_SNAPSHOT).write_bytes(b"core")
     before.update(manifest(1, phase=phase))
-    after = Artifacts(tmp_path, QUOTA, Metrics(), lambda: 100)
+    after = Artifacts(tmp_path, QUOTA, Metrics(), clock=lambda: 100)
     assert after.load() == [manifest(1, phase=phase)]
 
 
@@ -69,7 +69,7 @@ def test_a_reported_sample_is_kept_but_not_resumed(tmp_path: Path) -> None:
     before = store(tmp_path)
     before.begin(manifest(1))
     before.update(manifest(1, phase=Phase.REPORTED))
-    after = Artifacts(tmp_path, QUOTA, Metrics(), lambda: 50)
+    after = Artifacts(tmp_path, QUOTA, Metrics(), clock=lambda: 50)
     assert after.load() == []
     assert after.get(f"{1:032x}") == manifest(1, phase=Phase.REPORTED)
 
