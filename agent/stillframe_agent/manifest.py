@@ -32,7 +32,8 @@ class KeptFile(_Record, frozen=True, kw_only=True):
     """One file of the sample."""
 
     kind: str
-    """``snapshot``, ``core``, ``hs_err`` (a JVM's log of its death) or ``report``."""
+    """``snapshot``, ``core``, ``hs_err`` (a JVM's log of its death), ``bundle`` (for gdb) or
+    ``report``."""
     file: str
     bytes: int
     sha256: str

@@ -55,6 +55,7 @@ class Settings:
     core_bytes: Annotated[int, "Largest full core, compressed; a larger one is cut."] = _GIB
     core_hold_seconds: Annotated[float, "Longest hold for a full core."] = 30.0
     cores: Annotated[int, "Full cores taken at once; others get their snapshot only."] = 2
+    bundle_bytes: Annotated[int, "Largest debug bundle, before its compression; 0: none."] = 0
     analyses: Annotated[int, "Analysis children at once."] = 1
     artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
     artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
@@ -95,7 +96,7 @@ class Settings:
         ):
             if getattr(self, name) <= 0:
                 raise _bad(name, "must be more than 0")
-        for name in ("artifacts_free_bytes", "core_hold_seconds", "cores"):
+        for name in ("artifacts_free_bytes", "core_hold_seconds", "cores", "bundle_bytes"):
             if getattr(self, name) < 0:
                 raise _bad(name, "must not be negative")
         if self.upload_url and not _BUCKET_URL.fullmatch(self.upload_url):

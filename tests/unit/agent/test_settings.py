@@ -49,6 +49,7 @@ def test_the_server_name_is_the_addresss_host_unless_set() -> None:
         ("spool_bytes", 0),
         ("spool_items", 0),
         ("retry_seconds", 0.0),
+        ("bundle_bytes", -1),
         ("upload_url", "https://bucket.example.org"),
         ("upload_url", "s3://a/../b?c"),
         ("upload_endpoint", "minio:9000"),
