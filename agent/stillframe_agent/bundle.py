@@ -9,8 +9,7 @@ import os
 from pathlib import Path
 
 from stillframe import names
-from stillframe.bundle import Contents, compressed, size_of, write_bundle
-from stillframe.errors import PermanentError
+from stillframe.bundle import Contents, compressed, write_bundle
 from stillframe_agent.files import sync_directory
 from stillframe_agent.manifest import KeptFile, Manifest
 
@@ -36,19 +35,16 @@ def bundle(
         program=program,
         notes=[directory / kept.file for kept in manifest.files if kept.kind == "report"],
     )
-    size = size_of(contents, limit)
-    if size > limit:
-        raise PermanentError(f"core and binaries have more than the {limit} bytes it may have")
     temporary = directory / f".{names.ARTIFACT_BUNDLE}"
     try:
         with open(temporary, "wb", opener=_private) as file:
             with compressed(file) as out:
-                write_bundle(out, contents)
+                write_bundle(out, contents, limit)
             file.flush()
             os.fsync(file.fileno())
         kept = _kept(temporary)
         temporary.rename(directory / names.ARTIFACT_BUNDLE)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(directory)

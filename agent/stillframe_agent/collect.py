@@ -160,11 +160,11 @@ class Collector:
         try:
             self._artifacts.update(manifest)
         except OSError as error:
-            if any(kept.kind == "core" for kept in manifest.files):
-                (self._artifacts.path(manifest.report_id) / names.ARTIFACT_CORE).unlink()
+            for core in [kept for kept in manifest.files if kept.kind == "core"]:
+                (self._artifacts.path(manifest.report_id) / core.file).unlink()
                 manifest = replace(
                     manifest,
-                    files=tuple(kept for kept in manifest.files if kept.kind != "core"),
+                    files=tuple(kept for kept in manifest.files if kept is not core),
                     soft_errors=(*manifest.soft_errors, f"no full core: {error}"),
                 )
             try:

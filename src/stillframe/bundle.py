@@ -64,38 +64,30 @@ class Contents:
     """Go beside the script, such as a report."""
 
 
-def size_of(contents: Contents, limit: int) -> int:
-    """Bytes before compression, but for a few headers; counts on to ``limit`` at most.
-
-    Raises `OSError`.
-    """
-    size = sum(os.fstat(fd).st_size for _path, fd in contents.modules)
-    size += sum(path.stat().st_size for path in (*contents.debug_files, *contents.notes))
-    with _plain(contents.core) as core:
-        while size <= limit and (chunk := core.read(_CHUNK)):
-            size += len(chunk)
-    return size
-
-
-def write_bundle(out: IO[bytes], contents: Contents) -> None:
+def write_bundle(out: IO[bytes], contents: Contents, limit: int | None = None) -> None:
     """Write a tar archive to ``out``, front to back.
 
-    Raises `OSError`, and `PermanentError` for a debug file without a build ID.
+    Raises `PermanentError`, before it has written anything, for a debug file
+    without a build ID or when all files together have more than ``limit``
+    bytes; `OSError`.
     """
+    modules = [(path, fd, os.fstat(fd).st_size) for path, fd in contents.modules]
+    debug_files = {_by_build_id(path): path for path in contents.debug_files}
+    size = sum(size for _path, _fd, size in modules)
+    size += sum(path.stat().st_size for path in (*contents.debug_files, *contents.notes))
+    core_size = _plain_size(contents.core, None if limit is None else limit - size)
+    if limit is not None and size + core_size > limit:
+        raise PermanentError(f"core and binaries have more than the {limit} bytes it may have")
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         writer = _Writer(archive, contents.name, int(contents.core.stat().st_mtime))
         writer.add("debug", io.BytesIO(SCRIPT), len(SCRIPT), mode=0o755)
         for path in contents.notes:
-            with path.open("rb") as file:
-                writer.add(path.name, file, path.stat().st_size)
-        _add_modules(writer, contents.modules, contents.program)
-        for path in contents.debug_files:
-            data = path.read_bytes()
-            writer.add(f"debug-files/{_by_build_id(path, data)}", io.BytesIO(data), len(data))
+            writer.add_file(path.name, path)
+        _add_modules(writer, modules, contents.program)
+        for name, path in debug_files.items():
+            writer.add_file(f"debug-files/{name}", path)
         with _plain(contents.core) as core:
-            size = sum(len(chunk) for chunk in iter(lambda: core.read(_CHUNK), b""))
-        with _plain(contents.core) as core:
-            writer.add("core", core, size)
+            writer.add("core", core, core_size)
 
 
 @contextmanager
@@ -125,6 +117,10 @@ class _Writer:
         entry.size = size
         self._archive.addfile(entry, source)
 
+    def add_file(self, name: str, path: Path) -> None:
+        with path.open("rb") as file:
+            self.add(name, file, os.fstat(file.fileno()).st_size)
+
     def link(self, name: str, target: str) -> None:
         """A symbolic link; ``target`` is relative to it."""
         entry = self._entry(name, 0o777)
@@ -139,20 +135,22 @@ class _Writer:
         return entry
 
 
-def _add_modules(writer: _Writer, modules: Sequence[tuple[str, int]], program: str) -> None:
-    """Each below ``sysroot`` under its path, and in ``modules`` under its name.
+def _add_modules(writer: _Writer, modules: Sequence[tuple[str, int, int]], program: str) -> None:
+    """Each goes below ``sysroot`` under its path, and is in ``modules`` under its name.
+
+    A module is a path, a descriptor and the bytes that are taken of it.
 
     The link map of a process says ``/lib/libc.so.6`` where its maps say
     ``/usr/lib/libc.so.6``: gdb then looks for the name alone.
     """
     paths: set[str] = set()
     names: set[str] = set()
-    for path, fd in modules:
+    for path, fd, size in modules:
         inside = _inside(path)
         if inside is None or inside in paths:
             continue
         paths.add(inside)
-        writer.add(f"sysroot/{inside}", _Descriptor(fd), os.fstat(fd).st_size, mode=0o755)
+        writer.add(f"sysroot/{inside}", _Descriptor(fd), size, mode=0o755)
         if path == program:
             writer.link("program", f"sysroot/{inside}")
         name = PurePosixPath(inside).name
@@ -188,19 +186,32 @@ class _Descriptor:
 
 @contextmanager
 def _plain(core: Path) -> Iterator[IO[bytes]]:
-    """The core, uncompressed, from its start."""
+    """The core, uncompressed, from its start; raises `PermanentError` where it is damaged."""
     with core.open("rb") as file:
         magic = file.read(len(_ZSTD_MAGIC))
         file.seek(0)
-        if magic == _ZSTD_MAGIC:
-            yield zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        else:
+        if magic != _ZSTD_MAGIC:
             yield file
+            return
+        try:
+            yield zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        except zstandard.ZstdError as error:
+            raise PermanentError(f"{core.name} is damaged: {error}") from error
 
 
-def _by_build_id(path: Path, data: bytes) -> str:
+def _plain_size(core: Path, limit: int | None) -> int:
+    """Bytes of the core, uncompressed; stops counting above ``limit``."""
+    size = 0
+    with _plain(core) as file:
+        while (limit is None or size <= limit) and (chunk := file.read(_CHUNK)):
+            size += len(chunk)
+    return size
+
+
+def _by_build_id(path: Path) -> str:
+    """The name by which gdb looks for a debug file."""
     try:
-        digits = (build_id(data) or b"").hex()
+        digits = (build_id(path.read_bytes()) or b"").hex()
     except InvalidInputError:
         digits = ""
     if len(digits) < 4:

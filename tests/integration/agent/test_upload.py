@@ -7,6 +7,7 @@ down, has no bucket, or refuses our credentials.
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -189,6 +190,20 @@ def test_an_agent_killed_on_the_way_goes_on_where_it_was(
         sent = sum(kept.bytes for kept in left.files if not kept.url)
         assert second.metric("upload_bytes_total") == sent
     assert len(operator.reports) == 1
+
+
+def test_an_upload_that_hangs_does_not_delay_the_end_of_the_agent(
+    server: S3Server, start: Callable[[], Agent], pod: Pod, operator: Operator
+) -> None:
+    agent = start()
+    agent.wait_watching(pod)
+    server.pause()
+    pod.crash().wait(timeout=20)
+    agent.wait_metric("uploads_waiting")
+    stopping = time.monotonic()
+    assert agent.stop() == 0
+    assert time.monotonic() - stopping < 5
+    server.resume()
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,14 @@ def test_debug_files_are_found_by_build_id(
     assert "dies (p=0x0) at <stdin>:1" in debug(unpack(bundle, tmp_path / "laptop"), "bt")
 
 
+def test_a_debug_file_without_a_build_id_is_refused(local: Local, tmp_path: Path) -> None:
+    core = evidence(local, CRASHER, "null_read") / names.ARTIFACT_SNAPSHOT
+    done = run_bundle(local, core, "--debug-file", __file__, "-o", tmp_path / "bundle.tar")
+    assert done.returncode == 1
+    assert f"{__file__} has no build ID" in done.stderr
+    assert not (tmp_path / "bundle.tar").exists()
+
+
 def test_a_program_that_was_built_anew_is_left_out(
     local: Local, tmp_path: Path, build: Callable[..., Path]
 ) -> None:
@@ -116,7 +124,7 @@ def test_paths_of_the_process_neither_lead_out_nor_run(tmp_path: Path) -> None:
     evil = [
         "/app/$(touch ran)'; touch ran; '\n-ex shell touch ran",
         *("/../../escaped", "relative", "/a/./b", "/a//b", "//x", "/", ""),
-        *("/lib/-rf", "/lib/libc.so.6"),
+        *("/lib/-rf", "/lib/libc.so.6", "/lib/\udcff"),
     ]
     core = tmp_path / "core"
     core.write_bytes(b"\x7fELF")
@@ -128,7 +136,12 @@ def test_paths_of_the_process_neither_lead_out_nor_run(tmp_path: Path) -> None:
     with tarfile.open(fileobj=BytesIO(out.getvalue())) as archive:
         members = archive.getmembers()
     inside = {member.name for member in members if member.name.startswith("b/sysroot")}
-    assert inside == {f"b/sysroot{evil[0]}", "b/sysroot/lib/-rf", "b/sysroot/lib/libc.so.6"}
+    assert inside == {
+        f"b/sysroot{evil[0]}",
+        "b/sysroot/lib/-rf",
+        "b/sysroot/lib/libc.so.6",
+        "b/sysroot/lib/\udcff",
+    }
     (tmp_path / "bundle.tar").write_bytes(out.getvalue())
     laptop = unpack(tmp_path / "bundle.tar", tmp_path / "laptop")
     subprocess.run([laptop / "debug", "-batch"], cwd=tmp_path, check=False, capture_output=True)
@@ -156,6 +169,16 @@ def test_scripts_that_binaries_bring_along_do_not_run(
     safe = ["-iex", "set auto-load safe-path /", "-nx", "-batch", "-ex", "bt"]
     subprocess.run([laptop / "debug", *safe], check=True, capture_output=True)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_damaged_core_is_said(local: Local, tmp_path: Path) -> None:
+    directory = evidence(local, CRASHER, "null_read", core=True)
+    (core,) = directory.glob("full.core*")
+    core.write_bytes(core.read_bytes()[:4] + b"\xff" * 1000)
+    done = run_bundle(local, directory, "-o", tmp_path / "bundle.tar")
+    assert done.returncode == 1
+    assert f"{core.name} is damaged" in done.stderr
+    assert not (tmp_path / "bundle.tar").exists()
 
 
 @pytest.mark.parametrize(
