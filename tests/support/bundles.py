@@ -32,14 +32,12 @@ def debug(bundle: Path, *commands: str) -> str:
     ).stdout
 
 
-def frames(bundle: Path) -> list[str]:
-    """Function names of the crashing thread, innermost first."""
-    text = debug(bundle, "bt")
+def frames(text: str) -> list[str]:
+    """Function names of the crashing thread in the output of ``bt``, innermost first."""
     return FRAME.findall(text[text.rindex("#0 ") :])
 
 
-def libraries(bundle: Path) -> list[Path]:
-    """Where gdb took the shared libraries from."""
-    text = debug(bundle, "info sharedlibrary")
-    lines = [line for line in text.splitlines() if line.startswith("0x")]
+def libraries(text: str) -> list[Path]:
+    """Where gdb took the shared libraries from, in the output of ``info sharedlibrary``."""
+    lines = [line for line in text.splitlines() if re.match("0x[0-9a-f]+ +0x", line)]
     return [Path(line[line.index(" /") + 1 :]) for line in lines]
