@@ -74,7 +74,7 @@ async def _work(
     submitter = Submitter(intake, spool, artifacts, metrics)
     worker = Worker(
         Collector(settings, artifacts, metrics),
-        Analyzer(artifacts, spool, metrics),
+        Analyzer(artifacts, spool, metrics, variables=settings.variables),
         limits=Limits(captures=settings.captures, captures_of_pod=max(1, settings.captures // 4)),
         analyses=settings.analyses,
         metrics=metrics,

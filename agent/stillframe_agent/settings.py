@@ -52,6 +52,7 @@ class Settings:
     core_hold_seconds: Annotated[float, "Longest hold for a full core."] = 30.0
     cores: Annotated[int, "Full cores taken at once; others get their snapshot only."] = 2
     analyses: Annotated[int, "Analysis children at once."] = 1
+    variables: Annotated[bool, "Keep the crashing frame's variables in the report's files."] = True
     artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
     artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
     artifacts_free_bytes: Annotated[int, "Free space of the disk we never go below."] = _GIB

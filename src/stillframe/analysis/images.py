@@ -5,16 +5,26 @@ In: the core's mappings and first pages, the files given.  Out: one
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from stillframe.corefile import CoreFile, MappedFile
-from stillframe.corefile.elf import PT_LOAD, Buffer, ElfHeader, Segment, build_id, parse_header
+from stillframe.corefile.elf import (
+    PT_LOAD,
+    Buffer,
+    ElfHeader,
+    Segment,
+    build_id,
+    is_debug_file,
+    parse_header,
+)
 from stillframe.errors import InvalidInputError
 
 AT_SYSINFO_EHDR = 33
 ET_EXEC = 2
+VDSO = "[vdso]"
+"""The path of the kernel's own library, which is no file."""
 PAGE = 4096
 """The alignment assumed for load addresses; larger pages only make it finer."""
 
@@ -43,7 +53,7 @@ class Image(NamedTuple):
     segments: tuple[Segment, ...]
     """The file's own program headers."""
     file: GivenFile | None
-    """The file of the same path, unless it is another build."""
+    """The file of the same path, unless it is another build; else one of the same build ID."""
 
     def flags_at(self, address: int) -> int:
         """The permissions (PF_*) that the file wants at an address of the process."""
@@ -72,15 +82,18 @@ class Images:
         own = [image.file] if image.file else []
         if image.build_id is None:
             return own
-        same = (f for f in self.given if f.build_id == image.build_id and f is not image.file)
+        same = (file for file in self.with_build_id(image.build_id) if file is not image.file)
         return [*own, *same]
+
+    def with_build_id(self, build_id: bytes) -> list[GivenFile]:
+        """The files given that have a build ID."""
+        return [file for file in self.given if file.build_id == build_id]
 
 
 def find_images(core: CoreFile, given: Sequence[GivenFile]) -> Images:
     """The ELF images among the core's mapped files."""
-    by_path = {file.path: file for file in given}
     groups = _groups(core.files)
-    found = [*(_image(core, group, by_path) for group in groups), _vdso(core)]
+    found = [*(_image(core, group, given) for group in groups), _vdso(core)]
     images = sorted((image for image in found if image), key=lambda image: image.start)
     return Images(images, given)
 
@@ -96,10 +109,10 @@ def _groups(files: Sequence[MappedFile]) -> list[list[MappedFile]]:
     return groups
 
 
-def _image(core: CoreFile, group: list[MappedFile], given: Mapping[str, GivenFile]) -> Image | None:
+def _image(core: CoreFile, group: list[MappedFile], given: Sequence[GivenFile]) -> Image | None:
     first, last = group[0], group[-1]
     page = core.read(first.start, PAGE) if first.offset == 0 else b""
-    file = given.get(first.path)
+    file = _file(first.path, _build_id(page), given)
     head = page or (file.data[:PAGE] if file else b"")
     header = _header(head)
     if header is None:
@@ -113,6 +126,15 @@ def _image(core: CoreFile, group: list[MappedFile], given: Mapping[str, GivenFil
     return Image(first.path, first.start, last.end, bias, known, status, segments, usable)
 
 
+def _file(path: str, wanted: bytes | None, given: Sequence[GivenFile]) -> GivenFile | None:
+    """The file given for a mapped one: of its path, or else of its build ID and with its code."""
+    own = next((file for file in given if file.path == path), None)
+    if wanted is None or (own and own.build_id in (None, wanted)):
+        return own
+    same = (file for file in given if file.build_id == wanted and not is_debug_file(file.data))
+    return next(same, own)
+
+
 def _vdso(core: CoreFile) -> Image | None:
     """The kernel's own library: mapped without a file, at AT_SYSINFO_EHDR."""
     start = core.auxv.get(AT_SYSINFO_EHDR, 0)
@@ -122,7 +144,7 @@ def _vdso(core: CoreFile) -> Image | None:
     if segment is None or header is None:
         return None
     bias, found = _bias(header, start), _build_id(page)
-    return Image("[vdso]", start, segment.end, bias, found, "missing", header.segments, None)
+    return Image(VDSO, start, segment.end, bias, found, "missing", header.segments, None)
 
 
 def _status(wanted: bytes | None, file: GivenFile | None) -> Status:

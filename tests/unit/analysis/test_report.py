@@ -13,7 +13,7 @@ from stillframe.analysis.assemble import Evidence, assemble
 from stillframe.analysis.escape import escape
 from stillframe.analysis.fault import find_fault
 from stillframe.analysis.images import find_images
-from stillframe.analysis.model import MAX_STACK_LINES, MAX_THREADS
+from stillframe.analysis.model import MAX_STACK_LINES, MAX_THREADS, Scope, Variable
 from stillframe.analysis.stack import Stack
 from stillframe.analysis.trust import TrustedFrame
 from stillframe.analysis.unwind import RawFrame
@@ -204,6 +204,16 @@ def sample() -> Analysis:
             request="GET /cart 77",
             secrets=2,
         ),
+        variables=[
+            Scope(
+                frame=1,
+                variables=[
+                    Variable(name="p", type="const char *", value='0x7ffe0040 "GET /cart"'),
+                    Variable(name="length", type="size_t", value="<optimized out>"),
+                ],
+                left_out=3,
+            )
+        ],
         soft_errors=["thread 19: not unwound: no registers"],
     )
 
