@@ -28,6 +28,7 @@ MAX_STRING = 128
 MAX_ELEMENTS = 8
 MAX_MEMBERS = 16
 MAX_DEPTH = 3
+MAX_TYPEDEFS = 64
 MAX_PARTS = 64
 """Scalars, strings and groups in one value.  All arbitrary: as much as a person looks at."""
 
@@ -169,7 +170,8 @@ class _Value:
             saved = self._read(address, MAX_STRING)
             return f"{text} {_quoted(saved) if saved else _NOT_SAVED}"
         if depth == 0 and target.kind not in (drgn.TypeKind.VOID, drgn.TypeKind.POINTER):
-            return f"{text} -> {self.text(value[0], 1)}"
+            inner = self.text(value[0], 1)
+            return f"{text} {inner}" if inner == _NOT_SAVED else f"{text} -> {inner}"
         return text
 
     def _characters(self, value: drgn.Object, kind: drgn.Type) -> bytes:
@@ -186,6 +188,8 @@ class _Value:
         if depth >= MAX_DEPTH:
             return "[...]"
         texts = [self.text(element, depth + 1) for element in islice(elements, MAX_ELEMENTS)]
+        if texts and set(texts) == {_NOT_SAVED}:
+            return _NOT_SAVED
         more = ["..."] if (length or 0) > MAX_ELEMENTS else []
         return f"[{', '.join(texts + more)}]"
 
@@ -193,9 +197,10 @@ class _Value:
         if depth >= MAX_DEPTH:
             return "{...}"
         names = list(islice(_member_names(kind), MAX_MEMBERS + 1))
-        texts = [
-            f"{name}={self.text(value.member_(name), depth + 1)}" for name in names[:MAX_MEMBERS]
-        ]
+        members = {name: self.text(value.member_(name), depth + 1) for name in names[:MAX_MEMBERS]}
+        if set(members.values()) == {_NOT_SAVED}:
+            return _NOT_SAVED
+        texts = [f"{name}={text}" for name, text in members.items()]
         return "{" + ", ".join(texts + ["..."] * (len(names) > MAX_MEMBERS)) + "}"
 
 
@@ -209,7 +214,9 @@ def _member_names(kind: drgn.Type, depth: int = 0) -> Iterator[str]:
 
 
 def _underlying(kind: drgn.Type) -> drgn.Type:
-    while kind.kind == drgn.TypeKind.TYPEDEF:
+    for _ in range(MAX_TYPEDEFS):
+        if kind.kind != drgn.TypeKind.TYPEDEF:
+            break
         kind = kind.type
     return kind
 
