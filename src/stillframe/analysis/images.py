@@ -90,10 +90,32 @@ class Images:
         return [file for file in self.given if file.build_id == build_id]
 
 
+class _Files(NamedTuple):
+    """The files given, to look them up."""
+
+    by_path: dict[str, GivenFile]
+    by_build_id: dict[bytes, GivenFile]
+    """Those with code: a debug file alone cannot stand for what is mapped."""
+
+    def find(self, path: str, wanted: bytes | None) -> GivenFile | None:
+        """The file for a mapped one: of its path, or else of its build ID."""
+        own = self.by_path.get(path)
+        if wanted is None or (own and own.build_id in (None, wanted)):
+            return own
+        return self.by_build_id.get(wanted, own)
+
+
 def find_images(core: CoreFile, given: Sequence[GivenFile]) -> Images:
     """The ELF images among the core's mapped files."""
-    groups = _groups(core.files)
-    found = [*(_image(core, group, given) for group in groups), _vdso(core)]
+    files = _Files(
+        {file.path: file for file in given},
+        {
+            file.build_id: file
+            for file in given
+            if file.build_id is not None and not is_debug_file(file.data)
+        },
+    )
+    found = [*(_image(core, group, files) for group in _groups(core.files)), _vdso(core)]
     images = sorted((image for image in found if image), key=lambda image: image.start)
     return Images(images, given)
 
@@ -109,10 +131,10 @@ def _groups(files: Sequence[MappedFile]) -> list[list[MappedFile]]:
     return groups
 
 
-def _image(core: CoreFile, group: list[MappedFile], given: Sequence[GivenFile]) -> Image | None:
+def _image(core: CoreFile, group: list[MappedFile], files: _Files) -> Image | None:
     first, last = group[0], group[-1]
     page = core.read(first.start, PAGE) if first.offset == 0 else b""
-    file = _file(first.path, _build_id(page), given)
+    file = files.find(first.path, _build_id(page))
     head = page or (file.data[:PAGE] if file else b"")
     header = _header(head)
     if header is None:
@@ -124,15 +146,6 @@ def _image(core: CoreFile, group: list[MappedFile], given: Sequence[GivenFile]) 
     usable = file if status in ("matched", "unverified") else None
     segments = header.segments
     return Image(first.path, first.start, last.end, bias, known, status, segments, usable)
-
-
-def _file(path: str, wanted: bytes | None, given: Sequence[GivenFile]) -> GivenFile | None:
-    """The file given for a mapped one: of its path, or else of its build ID and with its code."""
-    own = next((file for file in given if file.path == path), None)
-    if wanted is None or (own and own.build_id in (None, wanted)):
-        return own
-    same = (file for file in given if file.build_id == wanted and not is_debug_file(file.data))
-    return next(same, own)
 
 
 def _vdso(core: CoreFile) -> Image | None:

@@ -151,8 +151,11 @@ def build_id(data: Buffer) -> bytes | None:
     # Sections next: in debug files the segments are those of the stripped file (eu-strip), or
     # there are none (dwz).
     places += [(s.offset, s.size) for s in _sections(data) if s.type == SHT_NOTE]
+    left = MAX_NOTE_BYTES
     for offset, size in places:
-        for note in iter_notes(data[offset : offset + min(size, MAX_NOTE_BYTES)]):
+        notes = data[offset : offset + min(size, left)]
+        left -= len(notes)
+        for note in iter_notes(notes):
             if note.name == b"GNU" and note.type == NT_GNU_BUILD_ID and note.desc:
                 return note.desc[:MAX_BUILD_ID]
     return None
