@@ -86,7 +86,13 @@ async def _work(
     )
     worker = Worker(
         Collector(settings, artifacts, metrics),
-        Analyzer(artifacts, spool, metrics, bundle_bytes=settings.bundle_bytes),
+        Analyzer(
+            artifacts,
+            spool,
+            metrics,
+            variables=settings.variables,
+            bundle_bytes=settings.bundle_bytes,
+        ),
         limits=Limits(captures=settings.captures, captures_of_pod=max(1, settings.captures // 4)),
         analyses=settings.analyses,
         retry_seconds=settings.retry_seconds,

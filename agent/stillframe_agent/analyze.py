@@ -39,12 +39,19 @@ class Analyzer:
     """Analyses samples; called from a few threads at once."""
 
     def __init__(
-        self, artifacts: Artifacts, spool: Spool, metrics: Metrics, *, bundle_bytes: int
+        self,
+        artifacts: Artifacts,
+        spool: Spool,
+        metrics: Metrics,
+        *,
+        variables: bool,
+        bundle_bytes: int,
     ) -> None:
         self._bundle_bytes = bundle_bytes
         self._artifacts = artifacts
         self._spool = spool
         self._metrics = metrics
+        self._variables = variables
 
     def conclude(self, collected: Collected) -> str:
         """Analyse a sample and spool its report; the report's id.
@@ -80,7 +87,7 @@ class Analyzer:
         core_fd = os.open(snapshot, os.O_RDONLY | os.O_CLOEXEC)
         started = time.monotonic()
         try:
-            analysis = analyze(core_fd, modules)
+            analysis = analyze(core_fd, modules, variables=self._variables)
         except AnalysisError as error:
             self._metrics.analyses.labels("failed").inc()
             return None, f"the analysis failed: {error}"

@@ -64,6 +64,7 @@ class Settings:
     facts_env_allow: Annotated[
         str, "More variables whose values may be kept, by comma; a * behind makes a prefix."
     ] = ""
+    variables: Annotated[bool, "Keep the crashing frame's variables in the report's files."] = True
     artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
     artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
     artifacts_free_bytes: Annotated[int, "Free space of the disk we never go below."] = _GIB

@@ -53,7 +53,7 @@ def core(data: bytes) -> None:
         parsed = CoreFile.from_bytes(data)
     except InvalidInputError:
         return
-    registers_alone = next(analyze_core(parsed, -1, (), str))
+    registers_alone = next(analyze_core(parsed, -1, (), str, variables=False))
     answer(msgspec.json.encode(registers_alone), must_be_one=True)
 
 
@@ -161,7 +161,7 @@ def _cores() -> Iterable[bytes]:
 
 def _answers() -> Iterable[bytes]:
     for data in _cores():
-        yield msgspec.json.encode(next(analyze_core(CoreFile.from_bytes(data), -1, (), str)))
+        yield msgspec.json.encode(next(analyze_core(CoreFile.from_bytes(data), -1, (), str, variables=False)))
 
 
 def _notes() -> Iterable[bytes]:
