@@ -9,8 +9,10 @@ costs the symbols and not the report.
 from collections.abc import Callable, Iterator, Sequence
 
 from stillframe.corefile import CoreFile, Thread
+from stillframe.corefile.elf import Machine
 
 from .assemble import Evidence, assemble
+from .exception import exception_type
 from .fault import Fault, find_fault
 from .images import GivenFile, Images, find_images
 from .model import MAX_FRAMES_CRASHED, MAX_FRAMES_OTHER, MAX_THREADS, Analysis
@@ -20,7 +22,10 @@ from .unwind import RawFrame, Unwinder
 
 
 def analyze_core(
-    core: CoreFile, core_fd: int, given: Sequence[GivenFile], syscall_name: Callable[[int], str]
+    core: CoreFile,
+    core_fd: int,
+    given: Sequence[GivenFile],
+    syscall_name: Callable[[Machine, int], str],
 ) -> Iterator[Analysis]:
     """Analyze a parsed core; the same core must be readable from ``core_fd``."""
     images = find_images(core, given)
@@ -50,7 +55,13 @@ def _from_stacks(core: CoreFile, core_fd: int, images: Images, fault: Fault | No
     except Exception as error:
         abort_message = ""
         errors.append(f"the message of abort(): {error}")
-    return assemble(Evidence(core, images, fault, stacks, abort_message, errors))
+    try:
+        thrown = [frame.raw for frame in stacks[0].frames] if stacks else []
+        exception = exception_type(core, thrown, unwinder.symbol_name)
+    except Exception as error:
+        exception = ""
+        errors.append(f"the type of the exception: {error}")
+    return assemble(Evidence(core, images, fault, stacks, abort_message, exception, errors))
 
 
 def _innermost(thread: Thread) -> Stack:
