@@ -117,6 +117,8 @@ _HARMLESS = frozenset({"lea", "nop", "prfm", "prfum"})
 """They name memory and never fault."""
 _READERS = frozenset(["cmp", "test", "bt", "cmpsb", "cmpsw", "cmpsd", "cmpsq"])
 """Of the instructions whose first of several operands is memory, those that do not write it."""
+_STORES = ("fst", "fnst", "fist", "fbst", "fsave", "fnsave", "fxsave", "xsave", "stmxcsr")
+"""How instructions begin that write their only operand."""
 _PUSHES = frozenset(["push", "call", "pushfq", "enter"])
 _POPS = frozenset(["pop", "ret", "popfq", "iretq"])
 
@@ -153,12 +155,13 @@ def _accesses_x86(
 
 
 def _kind_x86(mnemonic: str, access: int, *, first: bool) -> Kind:
-    """Capstone takes some stores for reads: movups, movnti, cmpxchg."""
+    """Capstone takes some stores for reads: movups, movnti, cmpxchg, fstp."""
     if mnemonic.startswith("cmpxchg"):
         return "read and write"
     if access & capstone.CS_AC_WRITE:
         return "read and write" if access & capstone.CS_AC_READ else "write"
-    return "write" if first and mnemonic not in _READERS else "read"
+    stores = mnemonic.startswith(_STORES) or (first and mnemonic not in _READERS)
+    return "write" if stores else "read"
 
 
 _ATOMICS = ("ldadd", "ldclr", "ldeor", "ldset", "ldsm", "ldum", "swp", "cas")
