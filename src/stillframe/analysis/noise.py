@@ -40,7 +40,8 @@ def is_noise(frame: Frame) -> bool:
     """Whether a frame above the real one says nothing about the bug."""
     name = frame.function
     rust = name.startswith(("core::panicking::", "std::panicking::", "std::terminate"))
-    return rust or is_allocator(frame) or any(p.fullmatch(name) for p in (_DYING, _COPYING))
+    runtime = _is_cxx_runtime(frame) or is_allocator(frame)
+    return rust or runtime or any(p.fullmatch(name) for p in (_DYING, _COPYING))
 
 
 def is_allocator(frame: Frame) -> bool:
@@ -92,8 +93,11 @@ def _is_internal(frame: Frame) -> bool:
     module = base_name(frame.module)
     if module == LIBRARY_FILE:
         return True
-    runtime = module in _LIBC or module.partition(".so")[0] in _CXX_RUNTIMES
-    return runtime and not frame.function
+    return not frame.function and (module in _LIBC or _is_cxx_runtime(frame))
+
+
+def _is_cxx_runtime(frame: Frame) -> bool:
+    return base_name(frame.module).partition(".so")[0] in _CXX_RUNTIMES
 
 
 _LIBC = frozenset({"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1", "libc.so"})

@@ -234,7 +234,7 @@ def arm_programs(seed: int, count: int) -> list[Program]:
 def arm_access(choice: random.Random) -> Program:
     text, action, size = choice.choice(ARM_INSTRUCTIONS)
     base, index, data = choice.sample(range(1, 18), 3)
-    scale, step = size.bit_length() - 1, 8 * choice.randrange(-8, 8)
+    scale, step = size.bit_length() - 1, 16 * choice.randrange(-8, 8)
     held = choice.randrange(1, 64)
     modes = [(f"[x{base}]", 0, None), (f"[x{base}], #{step}", 0, None)]
     modes.append((f"[x{base}, #{step}]!", step, None))
