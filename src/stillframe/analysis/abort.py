@@ -43,10 +43,9 @@ def explain_abort(
     names = [normalize(frame.function) for frame in frames]
     for functions, sentence, hint in _CHECKS:
         if any(name in names for name in functions):
-            return (f"{sentence}: {message}" if message else sentence), hint
+            return _told(sentence, message), hint
     if any(map(is_allocator, takewhile(in_libc, frames))):
-        sentence = "heap corruption detected by malloc"
-        return (f"{sentence}: {message}" if message else sentence), _HEAP_HINT
+        return _told("heap corruption detected by malloc", message), _HEAP_HINT
     if any(name in names for name in _THROWING):
         return _thrown(names, exception)
     if any(name in names for name in _TERMINATING):
@@ -60,6 +59,11 @@ def explain_abort(
         return f"abort: {message}", ""
     raised = "raise" in names and "abort" not in names
     return "SIGABRT raised by the process itself" if raised else "abort() was called", ""
+
+
+def _told(sentence: str, message: str) -> str:
+    """With the message, unless it says the same."""
+    return f"{sentence}: {message}" if message and sentence not in message else sentence
 
 
 def _thrown(names: Sequence[str], exception: str) -> tuple[str, str]:

@@ -248,6 +248,11 @@ def test_each_way_to_die_has_its_sentence(facts: Fault, sentence: str) -> None:
         ),
         (["abort", "__fortify_fail", "__stack_chk_fail", "f"], "", "stack smashing detected"),
         (["abort", "__fortify_fail", "__chk_fail", "f"], "", "buffer overflow detected"),
+        (
+            ["abort", "__fortify_fail", "__chk_fail", "f"],
+            "*** buffer overflow detected ***: terminated",
+            "buffer overflow detected",
+        ),
         (["abort", "__cxa_throw", "f"], "", "uncaught C++ exception"),
         (["abort", "std::terminate()", "__cxa_throw", "f"], "", "uncaught C++ exception"),
         (
