@@ -9,12 +9,14 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from stillframe.corefile.elf import Machine
+
 from .abort import explain_abort
 from .escape import base_name
 from .fault import Fault
-from .fingerprint import find_cycle, normalize
+from .fingerprint import find_cycle, frame_key
 from .guess import guess_origin
-from .instruction import is_canonical, wants_alignment
+from .instruction import is_canonical
 from .model import Frame
 from .noise import in_libc, is_allocator
 from .signals import (
@@ -119,11 +121,13 @@ def _stack_overflow(fault: Fault, frames: Sequence[Frame]) -> Cause | None:
     if not below or not (near or fault.stack_overflow):
         return None
     at = f"stack overflow at 0x{fault.address:x}"
-    if cycle := find_cycle([normalize(f.function) for f in frames]):
-        names = [f"{name or 'a function without a name'}()" for name in cycle[:_MAX_CYCLE_NAMES]]
+    if cycle := find_cycle([frame_key(frame) for frame in frames]):
+        named = (key.partition("!") for key in cycle[:_MAX_CYCLE_NAMES])
+        names = [f"{function}()" if function else place for place, _, function in named]
         more = ["..."] if len(cycle) > _MAX_CYCLE_NAMES else []
         return Cause(
-            f"{at}: recursion of {', '.join([*names, *more])}", "It calls itself without end."
+            f"{at}: recursion of {', '.join([*names, *more])}",
+            "It calls itself without end, or deeper than the thread's stack allows.",
         )
     return Cause(
         at, "A function calls itself without end, or needs more stack than the thread has."
@@ -153,7 +157,7 @@ def _wild_target(fault: Fault, _frames: Sequence[Frame]) -> Cause | None:
     hidden = fault.signal in (signal.SIGSEGV, signal.SIGBUS) and fault.code == SI_KERNEL
     if not hidden or fault.access or fault.instruction is None or fault.target is None:
         return None
-    if is_canonical(fault.target):
+    if is_canonical(fault.machine, fault.target):
         return None
     verb = _JUMPS[fault.instruction.mnemonic]
     at = f"wild jump: {verb} to 0x{fault.target:x} (not a canonical address)"
@@ -222,11 +226,11 @@ def _misaligned(fault: Fault, _frames: Sequence[Frame]) -> Cause | None:
         )
     if (fault.signal, fault.code) != (signal.SIGSEGV, SI_KERNEL) or fault.access is None:
         return None
-    if not wants_alignment(fault.access) or not is_canonical(fault.access.address):
+    if fault.address is None or not is_canonical(fault.machine, fault.address):
         return None
     name = fault.instruction.mnemonic if fault.instruction else ""
     return Cause(
-        f"misaligned {_what(fault)} at 0x{fault.access.address:x}{_registers(fault)}",
+        f"misaligned {_what(fault)} at 0x{fault.address:x}{_registers(fault)}",
         f"{name} wants an address that is a multiple of {fault.access.size}: a cast to a type of "
         "stricter alignment, or a stack that is not aligned.",
     )
@@ -238,7 +242,7 @@ def _wild_pointer(fault: Fault, frames: Sequence[Frame]) -> Cause | None:
         return None
     hint = "The pointer was overwritten, never set, or its memory is gone."
     if fault.address is not None:
-        at = f"0x{fault.address:x}{_kind_of_address(fault.address)}"
+        at = f"0x{fault.address:x}{_kind_of_address(fault.machine, fault.address)}"
         sentence = f"wild pointer: {_what(fault)} at {at}{_registers(fault)}"
         guess = guess_origin(fault)
         if guess:
@@ -294,7 +298,7 @@ _FLOAT_HINT = "The program asked for such traps: see feenableexcept(3)."
 def _division(fault: Fault) -> Cause:
     """x86-64 has one trap for both; aarch64 has none."""
     if fault.divisor is None or fault.instruction is None:
-        return Cause("division by zero", "")
+        return Cause("division by zero, or its overflow", "")
     operand = fault.instruction.operand
     if operand:
         divisor, size = operand.name, operand.size
@@ -434,8 +438,8 @@ def _signed(value: int) -> str:
     return f"-0x{-value:x}" if value < 0 else f"0x{value:x}"
 
 
-def _kind_of_address(address: int) -> str:
-    if not is_canonical(address):
+def _kind_of_address(machine: Machine, address: int) -> str:
+    if not is_canonical(machine, address):
         return " (not a canonical address)"
     return " (the kernel's half)" if address >= _KERNEL_HALF else ""
 

@@ -40,6 +40,7 @@ class Region(NamedTuple):
 class Fault(NamedTuple):
     """The crash, without the stack."""
 
+    machine: Machine
     signal: int
     code: int
     address: int | None
@@ -86,10 +87,11 @@ def find_fault(
         address: int | None = info.address
         access = access_at(instruction, info.address)
     else:
-        access = None if sent else refused_access(instruction)
+        access = None if sent else refused_access(instruction, checked=number == signal.SIGBUS)
         address = access.address if access else None
     region = None if address is None else region_at(core, images, address)
     return Fault(
+        machine=core.machine,
         signal=number,
         code=code,
         address=address,
@@ -229,7 +231,7 @@ def read_code(core: CoreFile, images: Images, address: int, size: int) -> bytes:
 def _stack_low(core: CoreFile, thread: Thread) -> int | None:
     """The lowest address of the writable mapping that the stack pointer is in or just below."""
     at = next((a for a in _near(thread.sp) if _is_stack(core, a)), None)
-    if at is None or not is_canonical(thread.sp):
+    if at is None or not is_canonical(core.machine, thread.sp):
         return None
     low = core.segment_at(at)
     while low and (below := core.segment_at(low.vaddr - 1)) and below.flags == low.flags:

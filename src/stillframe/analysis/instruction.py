@@ -16,7 +16,6 @@ from stillframe.corefile.elf import Machine
 MAX_INSTRUCTION = 15
 """Bytes; the longest of x86-64.  Intel SDM vol. 2, 2.3.11."""
 _MASK = (1 << 64) - 1
-_CANONICAL_BITS = 47
 _VECTOR = 16
 """Bytes; of vector instructions that want alignment the smallest, and cmpxchg16b's."""
 
@@ -85,32 +84,34 @@ def access_at(instruction: Instruction | None, address: int) -> Access | None:
     return None
 
 
-def refused_access(instruction: Instruction | None) -> Access | None:
+def refused_access(instruction: Instruction | None, *, checked: bool) -> Access | None:
     """The access that x86-64 refuses without telling an address, most likely reason first.
 
     An address that is not canonical, then one that is not aligned, which vector
-    instructions want always and all others with EFLAGS.AC.
+    instructions want always and all others where alignment is ``checked`` (EFLAGS.AC).
     """
     accesses = instruction.accesses if instruction else ()
     for access in accesses:
-        if not is_canonical(access.address):
+        if not is_canonical(Machine.X86_64, access.address):
             return access
-    misaligned = [a for a in accesses if a.size and a.address % a.size]
-    return max(misaligned, key=lambda access: access.size, default=None)
+    smallest = 2 if checked else _VECTOR
+    misaligned = (a for a in accesses if a.size >= smallest and a.address % a.size)
+    return next(misaligned, None)
 
 
-def is_canonical(address: int) -> bool:
-    """Whether x86-64 with four-level paging can address it at all.
+def is_canonical(machine: Machine, address: int) -> bool:
+    """Whether the machine can address it at all, with paging in four levels.
 
-    >>> is_canonical(0x7FFF_FFFF_FFFF), is_canonical(0x4141414141414141)
+    x86-64 has 47 bits for each half, aarch64 has 48 and may ignore the highest byte.
+
+    >>> is_canonical(Machine.X86_64, 0x7FFF_FFFF_FFFF), is_canonical(Machine.X86_64, 1 << 47)
+    (True, False)
+    >>> is_canonical(Machine.AARCH64, 0xFFFF_FFFF_F000), is_canonical(Machine.AARCH64, 1 << 48)
     (True, False)
     """
-    return address >> _CANONICAL_BITS in (0, _MASK >> _CANONICAL_BITS)
-
-
-def wants_alignment(access: Access) -> bool:
-    """Whether its address alone can be why the processor refused it, without EFLAGS.AC."""
-    return access.size >= _VECTOR and access.address % access.size != 0
+    if machine is Machine.X86_64:
+        return address >> 47 in (0, 0x1FFFF)
+    return address >> 48 & 0xFF in (0, 0xFF)
 
 
 _HARMLESS = frozenset({"lea", "nop", "prfm", "prfum"})

@@ -17,6 +17,7 @@ from stillframe.analysis.signals import (
     SI_TKILL,
     SI_USER,
 )
+from stillframe.corefile.elf import Machine
 
 TEXT = Region(True, False, True, "/app/server")
 RODATA = Region(True, False, False, "/app/server")
@@ -31,6 +32,7 @@ REGISTERS = {"rax": 0, "rbx": 0x4141, "rcx": 2}
 
 def fault(number: int, code: int, address: int | None = None, **more: Any) -> Fault:
     facts: dict[str, Any] = {
+        "machine": Machine.X86_64,
         "sender_pid": None,
         "sender_uid": 1000,
         "pid": 10,
@@ -132,7 +134,7 @@ CASES: list[tuple[Fault, str]] = [
     ),
     (fault(signal.SIGBUS, 1, 0x7001), "bus error: misaligned access at 0x7001"),
     (fault(signal.SIGBUS, 4, 0x7000), "bus error: memory failure at 0x7000"),
-    (fault(signal.SIGFPE, 1, 0x401000), "division by zero"),
+    (fault(signal.SIGFPE, 1, 0x401000), "division by zero, or its overflow"),
     (
         fault(signal.SIGFPE, 1, instruction=instruction("idiv", "ecx", 0, 4), divisor=0),
         "division by zero: ecx is 0",
@@ -172,6 +174,10 @@ CASES: list[tuple[Fault, str]] = [
     (
         fault(signal.SIGSEGV, SI_TKILL, sender_pid=10),
         "SIGSEGV sent by the process to itself",
+    ),
+    (
+        fault(signal.SIGSEGV, SEGV_MAPERR, 0xFFFF_9C3F_2000, machine=Machine.AARCH64),
+        "wild pointer: access at 0xffff9c3f2000",
     ),
     (fault(signal.SIGXCPU, SI_KERNEL), "CPU time limit exceeded"),
     (fault(signal.SIGXFSZ, SI_KERNEL), "file size limit exceeded"),
@@ -317,13 +323,16 @@ def test_hlt_is_told_by_who_executed_it() -> None:
         (["f", "g"], "f8"),
         (["walk"] * 9, "f8: recursion of walk()"),
         (["b", "a"] * 9, "f8: recursion of a(), b()"),
-        ([""] * 9, "f8: recursion of a function without a name()"),
+        ([""] * 9, "f8: recursion of server+0x1240"),
         (["a", "b", "c", "d"] * 5, "f8: recursion of a(), b(), c(), ..."),
     ],
 )
 def test_a_recursion_that_overflows_the_stack_is_named(functions: list[str], end: str) -> None:
     facts = fault(signal.SIGSEGV, SEGV_MAPERR, 0x7FFD_FFFF_FFF8, sp=0x7FFD_FFFF_FFF8)
-    frames = [Frame(pc=1, trust="cfi", function=name) for name in functions]
+    frames = [
+        Frame(pc=1, trust="cfi", module="/app/server", offset=0x1248, function=name)
+        for name in functions
+    ]
     assert explain(facts, frames, "", "").sentence == f"stack overflow at 0x7ffdffffff{end}"
 
 

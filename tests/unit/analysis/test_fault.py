@@ -105,9 +105,9 @@ def test_a_misaligned_access_with_checks_on_is_computed() -> None:
 
 
 def test_the_target_of_a_return_is_read_from_the_stack() -> None:
-    core = Core().thread(1, 11, rip=0x1000, rsp=0x8000).signal(11, 0x80)
+    core = Core().thread(1, 11, rip=0x1000, rsp=0x8004).signal(11, 0x80)
     stack = (0x4141 << 48).to_bytes(8, "little")
-    found = fault_of(core.map(0x1000, b"\xc3", R | X).map(0x8000, stack, R | W))
+    found = fault_of(core.map(0x1000, b"\xc3", R | X).map(0x8004, stack, R | W))
     assert (found.target, found.access) == (0x4141 << 48, None)
 
 

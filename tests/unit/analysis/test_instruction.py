@@ -109,18 +109,20 @@ def test_the_access_that_faulted_is_the_one_that_touches_the_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "rax", "address"),
+    ("code", "rax", "checked", "address"),
     [
-        ("8b00", 0xDEAD << 48, 0xDEAD << 48),  # mov (%rax),%eax
-        ("8b00", 0x101, 0x101),
-        ("8b00", 0x100, None),
-        ("0f2800", 0x108, 0x108),  # movaps (%rax),%xmm0
-        ("480fc708", 0x104, 0x104),  # cmpxchg16b (%rax), by its prefix
+        ("8b00", 0xDEAD << 48, False, 0xDEAD << 48),  # mov (%rax),%eax
+        ("8b00", 0x101, True, 0x101),
+        ("8b00", 0x101, False, None),
+        ("8b00", 0x100, True, None),
+        ("0f2800", 0x108, False, 0x108),  # movaps (%rax),%xmm0
+        ("480fc708", 0x104, False, 0x104),  # cmpxchg16b (%rax)
     ],
 )
 def test_without_an_address_it_is_the_one_that_the_processor_refuses(
-    code: str, rax: int, address: int | None
+    code: str, rax: int, checked: bool, address: int | None
 ) -> None:
-    found = refused_access(decode(Machine.X86_64, bytes.fromhex(code), {**REGISTERS, "rax": rax}))
+    instruction = decode(Machine.X86_64, bytes.fromhex(code), {**REGISTERS, "rax": rax})
+    found = refused_access(instruction, checked=checked)
     assert (found.address if found else None) == address
-    assert refused_access(None) is None
+    assert refused_access(None, checked=checked) is None
