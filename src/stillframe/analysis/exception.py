@@ -4,6 +4,7 @@ Its message is left out on purpose: unlike a type it may hold anything, and a
 cause is shown to whoever may read reports.
 """
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,11 @@ _CLASS = b"\0++CCUNG"
 _TYPE_BEFORE_CLASS = 80
 """Bytes from exceptionType to unwindHeader; ``struct __cxa_exception`` of libsupc++."""
 _TYPEINFO = "_ZTI"
+MAX_TYPE = 200
+MAX_REFERENCES = 8
+"""Characters of a mangled type, and references to its own parts: nested, they unfold without end,
+and the demangler has no bound.  Arbitrary."""
+_REFERENCE = re.compile(r"[ST][0-9A-Z]*_|Dp")
 
 
 def exception_type(
@@ -56,6 +62,8 @@ def _type_name(symbol: str) -> str:
     name = symbol.partition("@")[0]
     if not name.startswith(_TYPEINFO):
         return ""
+    if len(name) > MAX_TYPE or len(_REFERENCE.findall(name)) > MAX_REFERENCES:
+        return name
     try:
         return str(cxxfilt.demangle(name)).removeprefix("typeinfo for ")
     except cxxfilt.InvalidName:

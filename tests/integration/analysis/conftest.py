@@ -1,6 +1,5 @@
 """Real crashes: snapshots of our library, kernel cores, gcore's; and programs built on the spot."""
 
-import os
 import resource
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +10,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.analysis import Analysis, Limits, analyze
-from stillframe.analysis.images import GivenFile
-from stillframe.analysis.pipeline import analyze_core
-from stillframe.analysis.sandbox import syscall_name
 from stillframe.corefile import CoreFile
-from stillframe.corefile.elf import Buffer, build_id
-from stillframe.errors import InvalidInputError
 
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "build/preload/x86_64/libstillframe.so"
@@ -40,28 +34,6 @@ def analyze_file(
         opened = [(path, stack.enter_context(file.open("rb")).fileno()) for path, file in modules]
         core_fd = stack.enter_context(core.open("rb")).fileno()
         return analyze(core_fd, opened, limits=limits)
-
-
-def analyze_here(core: Path) -> Analysis:
-    """Analyze in this process, where many cores make the child's start too slow."""
-    with ExitStack() as stack:
-        given = []
-        for path in mapped_files(core):
-            file = stack.enter_context(Path(path).open("rb"))
-            data = mmap(file.fileno(), 0, prot=PROT_READ)
-            given.append(GivenFile(path, file.fileno(), data, build_id_of(data)))
-        file = stack.enter_context(core.open("rb"))
-        read = CoreFile.from_bytes(mmap(file.fileno(), 0, prot=PROT_READ))
-        # drgn closes the core's descriptor itself.
-        *_, answer = analyze_core(read, os.dup(file.fileno()), given, syscall_name)
-        return answer
-
-
-def build_id_of(data: Buffer) -> bytes | None:
-    try:
-        return build_id(data)
-    except InvalidInputError:
-        return None
 
 
 def compile_c(source: str | Path, target: Path, *flags: str) -> Path:

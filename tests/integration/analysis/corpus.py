@@ -7,14 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from stillframe.analysis import Analysis
-from tests.integration.analysis.conftest import (
-    CRASHERS,
-    LIBRARY,
-    SECONDS,
-    analyze_here,
-    compile_c,
-)
+from tests.integration.analysis.conftest import CRASHERS, LIBRARY, SECONDS, compile_c
 from tests.integration.analysis.generated import Program, source
+from tests.integration.analysis.inprocess import analyze_here
 from tests.integration.preload.matrix.cases import CASES, SUBJECTS, Case, key
 
 LEFT_OUT = {"with_threads 1000"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.analysis.conftest import analyze_here
+from tests.integration.analysis.inprocess import analyze_here
 from tests.integration.preload.aarch64 import LIBCS, EmulatedStage
 
 CRASHES = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.analysis.conftest import CRASHERS, analyze_here, compile_c, crasher
+from tests.integration.analysis.conftest import CRASHERS, compile_c, crasher
+from tests.integration.analysis.inprocess import analyze_here
 
 MakeCore = Callable[..., Path]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.analysis.conftest import analyze_here, compile_c
+from tests.integration.analysis.conftest import compile_c
 from tests.integration.analysis.generated import Program, arm_programs, programs, source
+from tests.integration.analysis.inprocess import analyze_here
 from tests.integration.preload.aarch64 import EmulatedStage
 
 MakeCore = Callable[..., Path]

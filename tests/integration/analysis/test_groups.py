@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from stillframe.corefile import CoreFile
-from tests.integration.analysis.conftest import analyze_here, compile_c
+from tests.integration.analysis.conftest import compile_c
+from tests.integration.analysis.inprocess import analyze_here
 
 MakeCore = Callable[..., Path]
 BUILDS, BUGS = 20, 3

@@ -297,6 +297,7 @@ def libc_frames(*functions: str) -> list[Frame]:
     [
         (libc_frames("raise", "abort", "", "__libc_free"), "heap corruption detected by malloc: x"),
         (libc_frames("raise", "abort"), "abort: x"),
+        ([*libc_frames("raise", "abort"), *libc_frames("malloc")], "abort: x"),
     ],
 )
 def test_only_libcs_own_free_is_a_corrupted_heap(frames: list[Frame], sentence: str) -> None:
