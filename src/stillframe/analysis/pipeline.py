@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from stillframe.corefile import CoreFile, Thread
+from stillframe.corefile.elf import Machine
 
 from .assemble import Evidence, assemble
 from .demangle import function_name, missing_library
 from .escape import escape
+from .exception import exception_type
 from .fault import Fault, find_fault
 from .images import GivenFile, Images, find_images
 from .model import (
@@ -36,7 +38,7 @@ def analyze_core(
     core: CoreFile,
     core_fd: int,
     given: Sequence[GivenFile],
-    syscall_name: Callable[[int], str],
+    syscall_name: Callable[[Machine, int], str],
     *,
     variables: bool,
 ) -> Iterator[Analysis]:
@@ -73,9 +75,15 @@ def _from_stacks(
     except Exception as error:
         abort_message = ""
         errors.append(f"the message of abort(): {error}")
+    try:
+        thrown = [frame.raw for frame in stacks[0].frames] if stacks else []
+        exception = exception_type(core, thrown, unwinder.symbol_name)
+    except Exception as error:
+        exception = ""
+        errors.append(f"the type of the exception: {error}")
     if problem := missing_library(frame.raw.symbol for stack in stacks for frame in stack.frames):
         errors.append(problem)
-    return Evidence(core, images, fault, stacks, abort_message, errors)
+    return Evidence(core, images, fault, stacks, abort_message, exception, errors)
 
 
 def _with_variables(evidence: Evidence, unwinder: Unwinder, answer: Analysis) -> Analysis:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from .escape import escape
 from .model import Analysis, Frame, Module, Thread
-from .wording import frame_name
+from .wording import frame_name, where
 
 _OTHER_FRAMES = 12
 _OTHER_THREADS = 32
@@ -45,7 +45,8 @@ def _lines(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
 
 def _head(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
     signal, process, note = analysis.signal, analysis.process, analysis.note
-    yield escape(f"{process.comm or 'process'}: {analysis.cause}")
+    place = "".join(where(t.frames[: t.frames_head]) for t in analysis.threads[:1])
+    yield escape(f"{process.comm or 'process'}: {analysis.cause}{place}")
     yield ""
     init = ", PID 1 of its namespace" if process.init_process else ""
     yield _field("Process", f"{process.comm} (pid {process.pid}{init})")

@@ -109,6 +109,14 @@ class Unwinder:
         raw = self._core.read(pointer + 4, MAX_ABORT_MESSAGE) if pointer else b""
         return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace").strip()
 
+    def symbol_name(self, address: int) -> str:
+        """The name of the symbol that starts at an address; empty without one."""
+        try:
+            symbol = self._program.symbol(address)
+        except LookupError:
+            return ""
+        return str(symbol.name) if symbol.address == address else ""
+
     def _find(self, modules: Sequence[drgn.Module]) -> None:
         for module in modules:
             if isinstance(module, drgn.VdsoModule):

@@ -31,7 +31,7 @@ EVIL = b"e\x1b[31m\nvil\xe2\x80\xae"
 def evidence(core: Core, *stacks: Stack) -> Evidence:
     read = CoreFile.from_bytes(core.build())
     images = find_images(read, [])
-    return Evidence(read, images, find_fault(read, images, str), stacks)
+    return Evidence(read, images, find_fault(read, images, lambda _, number: str(number)), stacks)
 
 
 def crashed(comm: bytes = b"app", path: bytes = b"/bin/app") -> Core:
