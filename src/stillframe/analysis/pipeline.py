@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from stillframe.corefile import CoreFile, Thread
 
 from .assemble import Evidence, assemble
-from .fault import Fault, find_fault
-from .images import GivenFile, Images, find_images
+from .fault import find_fault
+from .hs_err import HsErr
+from .images import GivenFile, find_images
 from .model import MAX_FRAMES_CRASHED, MAX_FRAMES_OTHER, MAX_THREADS, Analysis
 from .stack import Stack, find_stack
 from .trust import TrustedFrame
@@ -20,21 +21,26 @@ from .unwind import RawFrame, Unwinder
 
 
 def analyze_core(
-    core: CoreFile, core_fd: int, given: Sequence[GivenFile], syscall_name: Callable[[int], str]
+    core: CoreFile,
+    core_fd: int,
+    given: Sequence[GivenFile],
+    syscall_name: Callable[[int], str],
+    hs_err: HsErr | None = None,
 ) -> Iterator[Analysis]:
-    """Analyze a parsed core; the same core must be readable from ``core_fd``."""
+    """Analyze a parsed core; the same core must be readable from ``core_fd``.
+
+    ``hs_err`` is what a JVM's log tells.
+    """
     images = find_images(core, given)
     fault = find_fault(core, images, syscall_name)
-    yield _from_registers(core, images, fault)
-    yield _from_stacks(core, core_fd, images, fault)
-
-
-def _from_registers(core: CoreFile, images: Images, fault: Fault | None) -> Analysis:
     stacks = [_innermost(thread) for thread in core.threads[:MAX_THREADS]]
-    return assemble(Evidence(core, images, fault, stacks))
+    registers = Evidence(core, images, fault, stacks, hs_err=hs_err)
+    yield assemble(registers)
+    yield _from_stacks(registers, core_fd)
 
 
-def _from_stacks(core: CoreFile, core_fd: int, images: Images, fault: Fault | None) -> Analysis:
+def _from_stacks(registers: Evidence, core_fd: int) -> Analysis:
+    core, images = registers.core, registers.images
     stacks: list[Stack] = []
     unwinder = Unwinder(core, core_fd, images)
     errors = unwinder.problems
@@ -50,7 +56,9 @@ def _from_stacks(core: CoreFile, core_fd: int, images: Images, fault: Fault | No
     except Exception as error:
         abort_message = ""
         errors.append(f"the message of abort(): {error}")
-    return assemble(Evidence(core, images, fault, stacks, abort_message, errors))
+    return assemble(
+        registers._replace(stacks=stacks, abort_message=abort_message, soft_errors=errors)
+    )
 
 
 def _innermost(thread: Thread) -> Stack:
