@@ -18,7 +18,7 @@ help: ## This help
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- set-up ---------------------------------------------------------------------
-.PHONY: packages venv build generate
+.PHONY: packages venv build generate generate-reports
 packages: ## Install the Debian packages that building and testing need (says which)
 	@tests/cluster/install-packages
 

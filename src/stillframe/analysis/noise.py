@@ -10,6 +10,7 @@ from itertools import dropwhile
 
 from stillframe.names import LIBRARY_FILE
 
+from . import golang
 from .escape import base_name
 from .model import Frame
 
@@ -34,12 +35,16 @@ _STARTING = re.compile(
 def is_noise(frame: Frame) -> bool:
     """Whether a frame above the real one says nothing about the bug."""
     name = frame.function
+    if golang.is_dying(name):
+        return True
     rust = name.startswith(("core::panicking::", "std::panicking::", "std::terminate"))
     return rust or any(p.fullmatch(name) for p in (_DYING, _COPYING))
 
 
 def is_start(frame: Frame) -> bool:
     """Whether a frame only starts a process or a thread."""
+    if golang.is_starting(frame.function):
+        return True
     return _STARTING.fullmatch(frame.function) is not None
 
 

@@ -14,6 +14,7 @@ from .assemble import Evidence, assemble
 from .fault import find_fault
 from .hs_err import HsErr
 from .images import GivenFile, find_images
+from .inlines import with_inline_frames
 from .model import MAX_FRAMES_CRASHED, MAX_FRAMES_OTHER, MAX_THREADS, Analysis
 from .stack import Stack, find_stack
 from .trust import TrustedFrame
@@ -51,6 +52,10 @@ def _from_stacks(registers: Evidence, core_fd: int) -> Analysis:
         except Exception as error:  # drgn raises its own kinds, and plain Exception
             errors.append(f"thread {thread.tid}: not unwound: {error}")
             stacks.append(_innermost(thread))
+    try:
+        stacks[:1] = [with_inline_frames(images, stack) for stack in stacks[:1]]
+    except Exception as error:  # pyelftools raises its own kinds, and plain ones on bad files
+        errors.append(f"inline frames: {error}")
     try:
         abort_message = unwinder.abort_message()
     except Exception as error:

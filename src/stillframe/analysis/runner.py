@@ -48,11 +48,11 @@ def analyze(
     ``core_fd`` and the fds of ``modules`` (path as the process saw it, fd) are
     open for reading and stay the caller's; files given beyond the mapped ones
     are tried by build ID, so debug files may simply be added.  ``hs_err_fd`` is
-    of the log of a JVM's own.  ``full_core`` is the same process's, compressed:
-    it tells the Python stacks, and is expanded beside itself for that, into a
-    file without a name of at most ``limits.core_bytes`` and a quarter of what the
-    disk has left.  Blocks for up to
-    ``limits.wall_seconds``, and as long again for Python's stacks.
+    of a JVM's log about its own death.  ``full_core`` is of the same process,
+    compressed: it tells the Python stacks, and is expanded for that beside itself,
+    into a file without a name of at most ``limits.core_bytes`` and a quarter of
+    what the disk has left.  Blocks for up to ``limits.wall_seconds``, and as long
+    again for Python's stacks.
 
     When the child dies half-way the result is what it found until then, with a
     soft error.  Raises :class:`AnalysisError` when it found nothing: the file is

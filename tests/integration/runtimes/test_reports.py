@@ -4,9 +4,14 @@
   one; what the VM says when it gives up by itself; that a log is missing
 - CPython: each thread's Python stack from a full core, and no value of a variable; what it takes
   where there is none; that an expanded core leaves nothing and has a limit
+- Rust: the inline frames of free functions, as addr2line has them, in both versions of DWARF
+- Go: the function that panicked is on top, also where its first instruction did; another function
+  is another group
 """
 
 import os
+import re
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +21,7 @@ import pytest
 import zstandard
 
 from stillframe.analysis import Analysis, Limits, analyze
+from stillframe.analysis.model import MAX_FRAMES_CRASHED
 from tests.integration.analysis.conftest import mapped_files
 from tests.integration.cli.conftest import Local
 from tests.integration.runtimes.conftest import PROGRAMS
@@ -213,3 +219,131 @@ def test_what_is_no_core_costs_the_python_stack_alone(
     (error,) = analysis.soft_errors
     assert error.startswith("no Python stack: ")
     assert analysis.threads[0].frames
+
+
+INLINED = """
+pub mod shop {
+    #[inline(never)]
+    pub fn each<T: Fn(u32) -> u32>(add: T) -> u32 {
+        let sum = add(1);
+        std::hint::black_box(());
+        sum
+    }
+    pub struct Cart(pub *const u32);
+    impl Cart {
+        #[inline(always)]
+        pub fn price(&self) -> u32 {
+            unsafe { *self.0 }
+        }
+    }
+}
+
+fn main() {
+    let cart = shop::Cart(std::hint::black_box(std::ptr::null()));
+    println!("{}", shop::each(|n| n + cart.price()));
+}
+"""
+
+
+def addr2line(program: Path, offset: int) -> list[tuple[str, str]]:
+    """(function, file and line) at an offset, innermost first."""
+    command = ["addr2line", "-f", "-i", "-e", program, hex(offset)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    return [
+        (name, Path(at).name.split(" ")[0])
+        for name, at in zip(lines[::2], lines[1::2], strict=False)
+    ]
+
+
+@pytest.mark.parametrize("dwarf", [4, 5])
+def test_rust_has_the_inline_frames_that_addr2line_has(
+    local: Local, dwarf: int, tmp_path: Path
+) -> None:
+    source, program = tmp_path / "cart.rs", tmp_path / "cart"
+    source.write_text(INLINED)
+    options = ["-g", "-C", "opt-level=1", "-C", f"dwarf-version={dwarf}"]
+    subprocess.run(["rustc", "--edition", "2021", *options, "-o", program, source], check=True)
+    local.run(*NO_CORE, program)
+
+    ours = [
+        f for f in local.report["analysis"]["threads"][0]["frames"] if f["module"] == str(program)
+    ]
+    top = [frame for frame in ours if frame["pc"] == ours[0]["pc"]]
+    oracle = addr2line(program, top[0]["offset"])
+    assert [f"{Path(f['file']).name}:{f['line']}" for f in top] == [at for _, at in oracle]
+    assert [frame.get("inline", False) for frame in top] == [True, True, False]
+    assert [frame["function"] for frame in top[:2]] == [
+        "cart::shop::Cart::price",
+        "cart::main::{closure#0}",
+    ]
+    assert "shop" in top[2]["function"]
+    assert "main" in next(f for f in ours if f["pc"] != top[0]["pc"])["function"]
+
+
+DEEP = """
+mod shop {
+    #[inline(always)]
+    pub fn total(depth: u32, price: &u32) -> u32 {
+        crate::add(depth, price) + std::hint::black_box(1)
+    }
+}
+
+#[inline(never)]
+fn add(depth: u32, price: &u32) -> u32 {
+    if depth == 0 {
+        return unsafe { *(*price as *const u32) };
+    }
+    shop::total(depth - 1, price) + std::hint::black_box(2)
+}
+
+fn main() {
+    println!("{}", add(120, &std::hint::black_box(0)));
+}
+"""
+
+
+def test_a_deep_stack_of_inlined_functions_keeps_its_bounds(local: Local, tmp_path: Path) -> None:
+    source, program = tmp_path / "deep.rs", tmp_path / "deep"
+    source.write_text(DEEP)
+    options = ["--edition", "2021", "-g", "-C", "opt-level=1"]
+    subprocess.run(["rustc", *options, "-o", program, source], check=True)
+    local.run(*NO_CORE, program)
+
+    analysis = local.report["analysis"]
+    thread = analysis["threads"][0]
+    assert analysis["soft_errors"] == []
+    assert thread["frames_head"] == MAX_FRAMES_CRASHED
+    assert thread["frames_total"] > 200
+    assert thread["frames"][-1]["function"] == "_start"
+
+
+def go(local: Local, way: str) -> dict[str, Any]:
+    local.run(*NO_CORE, PROGRAMS / "go-cgo", way, GOTRACEBACK="crash")
+    analysis: dict[str, Any] = max(
+        local.reports(), key=lambda report: report["analysis"]["process"]["pid"]
+    )["analysis"]
+    return analysis
+
+
+@pytest.mark.parametrize(
+    ("way", "stack"),
+    [
+        # Its first instruction faults: behind it in memory is another function.
+        ("nil", ["main.read", "main.main", "runtime.main"]),
+        ("panic", ["main.main", "runtime.main"]),
+        ("c_abort", ["c_abort"]),
+        ("c_null_write", ["c_null_write", "runtime.asmcgocall"]),
+    ],
+)
+def test_the_function_that_ended_a_go_program_is_on_top(
+    local: Local, way: str, stack: list[str]
+) -> None:
+    analysis = go(local, way)
+    functions = [frame.get("function") for frame in analysis["threads"][0]["frames"]]
+    start = functions.index(stack[0])
+    assert functions[start : start + len(stack)] == stack
+    assert re.fullmatch(rf"{re.escape(stack[0])} \(main\.go:\d+\)", analysis["top_frame"])
+
+
+def test_another_bug_in_go_is_another_group(local: Local) -> None:
+    assert go(local, "nil")["fingerprint"] != go(local, "panic")["fingerprint"]
