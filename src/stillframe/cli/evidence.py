@@ -7,6 +7,7 @@ log), and what else was found out; and lines for the terminal.
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -132,8 +133,15 @@ def _keep_facts(home: Path, captured: Capture) -> str | None:
 def _analyze(captured: Capture) -> tuple[Analysis | None, tuple[str, ...]]:
     modules = [(module.path, module.fd) for module in captured.modules]
     try:
-        with captured.path.open("rb") as core:
-            return analyze(core.fileno(), modules), ()
+        with ExitStack() as files:
+            core = files.enter_context(captured.path.open("rb"))
+            hs_err_fd = None
+            if captured.hs_err:
+                log = captured.path.with_name(ARTIFACT_HS_ERR)
+                hs_err_fd = files.enter_context(log.open("rb")).fileno()
+            full_core = captured.path.with_name(ARTIFACT_CORE) if captured.core else None
+            analysis = analyze(core.fileno(), modules, hs_err_fd=hs_err_fd, full_core=full_core)
+            return analysis, ()
     except StillframeError as error:
         return None, (str(error),)
 
