@@ -20,9 +20,11 @@ WHO = {"root": (), "agent": AGENT, "user": USER}
 
 PREAMBLE = """
 import ctypes, mmap, os, signal, socket, sys, threading
+from functools import partial
 from stillframe.analysis.job import Limits
 from stillframe.analysis.paths import answer_paths
 from stillframe.analysis.sandbox import lock_down, syscall_name
+from stillframe.corefile.elf import Machine
 libc = ctypes.CDLL(None, use_errno=True)
 def call(name, *arguments):
     if getattr(libc, name)(*arguments) < 0:
@@ -42,7 +44,7 @@ else:
 
 LOCK_DOWN = "lock_down(Limits(cpu_seconds=1))"
 PYTHON_LOCK_DOWN = (
-    'answer_paths({"/lib/given.so": given}, syscall_name); '
+    'answer_paths({"/lib/given.so": given}, partial(syscall_name, Machine.X86_64)); '
     "lock_down(Limits(core_bytes=5), scratch_fd=scratch, trap_paths=True)"
 )
 """As the child for Python stacks does it."""
