@@ -180,15 +180,12 @@ def _files(taken: Capture) -> tuple[KeptFile, ...]:
         bytes=taken.bytes,
         sha256=taken.sha256,
     )
-    others = {
-        "core": (names.ARTIFACT_CORE, taken.core),
-        "hs_err": (names.ARTIFACT_HS_ERR, taken.hs_err),
-    }
+    others = {"core": taken.core, "hs_err": taken.hs_err}
     return (
         snapshot,
         *(
-            KeptFile(kind=kind, file=file, bytes=copied.bytes, sha256=copied.sha256)
-            for kind, (file, copied) in others.items()
+            KeptFile(kind=kind, file=copied.name, bytes=copied.bytes, sha256=copied.sha256)
+            for kind, copied in others.items()
             if copied is not None
         ),
     )

@@ -12,8 +12,10 @@ from typing import Final
 import click
 import msgspec
 
+from stillframe.capture.corejob import Compression
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
+from stillframe.capture.standby import Standby
 from stillframe.cli.child import Child, StartError, die_like, hold_signals
 from stillframe.cli.coverage import why_uncovered
 from stillframe.cli.evidence import evidence_root, keep_crash
@@ -54,7 +56,13 @@ ENV_ASAN: Final = "ASAN_OPTIONS"
     default=4 << 30,
     show_default=True,
     metavar="BYTES",
-    help="Largest full core, compressed; a larger one is cut.",
+    help="Largest file of a full core; a larger one is cut.",
+)
+@click.option(
+    "--compress/--no-compress",
+    default=True,
+    help="Store full cores as full.core.zst, or as they are: faster, and about five times as "
+    "large.  [default: compress]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each report as one line of JSON.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -64,6 +72,7 @@ def run(
     timeout_hold: float,
     core: bool,
     core_bytes: int,
+    compress: bool,
     as_json: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -73,7 +82,14 @@ def run(
     go to standard error.
     """
     try:
-        request = CoreRequest(hold_seconds=timeout_hold, max_bytes=core_bytes) if core else None
+        request = None
+        if core:
+            request = CoreRequest(
+                hold_seconds=timeout_hold,
+                max_bytes=core_bytes,
+                compression=Compression.ZSTD if compress else Compression.NONE,
+                standby=Standby(),
+            )
         status = _run(keep, timeout_hold, request, as_json, command)
     except StartError as error:
         _say(str(error))
@@ -96,8 +112,13 @@ def _run(
     _warn_uncovered(command[0])
     printing = threading.Lock()
 
+    def prepare() -> None:
+        if core is not None and core.standby is not None:
+            core.standby.prepare()
+
     def take(directory: SnapshotDirectory, name: SnapshotName) -> None:
         report, text = keep_crash(root, directory, name, command, core)
+        prepare()
         with printing:
             _print(msgspec.json.encode(report).decode() if as_json else f"\n{text}")
 
@@ -107,6 +128,7 @@ def _run(
         # gone, and its library cannot make the directory anew.
         snapshots = Path(parent) / "snapshots"
         snapshots.mkdir()
+        prepare()
         with Watcher(snapshots, take) as watcher:
             status = Child(command, _environment(library, snapshots, timeout_hold), mask).wait()
             for error in watcher.finish():
