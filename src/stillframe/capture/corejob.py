@@ -18,7 +18,7 @@ class Compression(StrEnum):
     """How a core is stored."""
 
     ZSTD = "zstd"
-    """Needs a processor for about a second per GiB, and a fifth of the room."""
+    """Takes two seconds of processor time per GiB, and a fifth of the room or less."""
     NONE = "none"
     """Debuggers open it as it is."""
 

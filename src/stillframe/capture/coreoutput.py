@@ -1,11 +1,11 @@
 """The file of a core: compressed, or as it is.
 
-Memory comes in batches, from many threads at once; the headers come last,
-because how much memory follows them is known at the end only.
+Memory comes in pieces, and the headers last: how much memory follows them is
+known at the end only.
 """
 
+import io
 import os
-from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import zstandard
@@ -16,25 +16,26 @@ from stillframe.capture.zstdframe import stored_frame
 
 LEVEL: Final = 1
 """Of zstd: its fastest regular one; the process waits meanwhile.  The levels below it took 8 to
-20 % less time, and a quarter more room on the heap of a Python process."""
-Runs = Sequence[tuple[int, int]]
-"""First and last offset in a batch of what has to be written; the rest is zeros."""
-Store = Callable[[int, memoryview, Runs], bytes]
-"""Stores a batch, told its offset in the core's memory, as far as that need not wait for others;
-the bytes that remain to be appended in its turn.  Raises `Stop` when the file has its size."""
+20 % less time, and up to a quarter more room on the heap of a Python process."""
+JOB: Final = 512 << 10
+"""Bytes that one thread of zstd compresses at a time, the least it takes; by default it is 2 MiB,
+which made 256 MiB slower than without threads."""
+MAX_THREADS: Final = 4
+"""Each takes a processor of the node, and about 2 MiB."""
+_ZEROS: Final = memoryview(bytes(1 << 20))
 
 
 class Output(Protocol):
     """Where a core goes."""
 
-    def storer(self) -> Store:
-        """How batches are stored; each thread needs its own."""
+    def write(self, data: "bytes | memoryview") -> None:
+        """Append memory; raises `Stop`, with nothing written, when the file has its size."""
 
-    def append(self, rest: bytes) -> None:
-        """Take what a batch left for its turn; raises `Stop` when the file has its size."""
+    def skip(self, size: int) -> None:
+        """Append zeros; raises as `write`."""
 
-    def finish(self, headers: bytes, memory: int) -> None:
-        """Put the headers, of the size that was announced, in front of ``memory`` bytes."""
+    def finish(self, headers: bytes) -> None:
+        """End the file and put the headers in front, of the size that was announced."""
 
 
 def open_output(compression: Compression, fd: int, bounds: Bounds, headers_size: int) -> Output:
@@ -44,29 +45,39 @@ def open_output(compression: Compression, fd: int, bounds: Bounds, headers_size:
 
 
 class ZstdFile:
-    """A zstd frame for each batch: threads compress without waiting for each other.
+    """One frame for the headers and one for all memory, compressed by zstd's own threads.
 
-    The headers' frame stores them as they are, so its size is known before.
+    The first stores its content as it is, so its size is known before.  The file
+    may exceed its size by what the threads hold, some MiB.
     """
 
     def __init__(self, fd: int, bounds: Bounds, headers_size: int) -> None:
         self._fd = fd
         self._bounds = bounds
-        self._end = len(stored_frame(bytes(headers_size)))
+        self._start = os.lseek(fd, len(stored_frame(bytes(headers_size))), os.SEEK_SET)
+        self._file = io.FileIO(fd, "wb", closefd=False)
+        # One thread would only take turns with us.
+        threads = max(2, min(len(os.sched_getaffinity(0)), MAX_THREADS))
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            LEVEL, threads=threads, job_size=JOB, write_checksum=True
+        )
+        compressor = zstandard.ZstdCompressor(compression_params=parameters)
+        self._out = compressor.stream_writer(self._file, closefd=False)
 
-    def storer(self) -> Store:
+    def write(self, data: "bytes | memoryview") -> None:
         """See `Output`."""
-        compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-        return lambda _offset, batch, _runs: compressor.compress(batch)
+        self._bounds.check_size(self._start + self._out.tell())
+        self._out.write(data)
 
-    def append(self, rest: bytes) -> None:
+    def skip(self, size: int) -> None:
         """See `Output`."""
-        self._bounds.check_size(self._end + len(rest))
-        _pwrite_all(self._fd, rest, self._end)
-        self._end += len(rest)
+        while size > 0:
+            self.write(_ZEROS[:size])
+            size -= len(_ZEROS)
 
-    def finish(self, headers: bytes, _memory: int) -> None:
+    def finish(self, headers: bytes) -> None:
         """See `Output`."""
+        self._out.flush(zstandard.FLUSH_FRAME)
         _pwrite_all(self._fd, stored_frame(headers), 0)
 
 
@@ -76,26 +87,23 @@ class PlainFile:
     def __init__(self, fd: int, bounds: Bounds, headers_size: int) -> None:
         self._fd = fd
         self._bounds = bounds
-        self._start = headers_size
+        self._end = headers_size
 
-    def storer(self) -> Store:
+    def write(self, data: "bytes | memoryview") -> None:
         """See `Output`."""
-        return self._store
+        self._bounds.check_size(self._end + len(data))
+        _pwrite_all(self._fd, data, self._end)
+        self._end += len(data)
 
-    def append(self, rest: bytes) -> None:
-        """See `Output`; nothing is ever left."""
-
-    def finish(self, headers: bytes, memory: int) -> None:
+    def skip(self, size: int) -> None:
         """See `Output`."""
-        os.ftruncate(self._fd, self._start + memory)  # it may end in a hole, or was cut
+        self._bounds.check_size(self._end + size)
+        self._end += size
+
+    def finish(self, headers: bytes) -> None:
+        """See `Output`."""
+        os.ftruncate(self._fd, self._end)  # it may end in a hole
         _pwrite_all(self._fd, headers, 0)
-
-    def _store(self, offset: int, batch: memoryview, runs: Runs) -> bytes:
-        at = self._start + offset
-        self._bounds.check_size(at + len(batch))
-        for first, last in runs:
-            _pwrite_all(self._fd, batch[first:last], at + first)
-        return b""
 
 
 def _pwrite_all(fd: int, data: "bytes | memoryview", offset: int) -> None:

@@ -1,14 +1,12 @@
 """What a core will hold, in the order of the file: computed before anything is written.
 
 Flows in: a stopped process and its snapshot.  Flows out: segments as `Planned`
-values, at most `corewriter.MAX_SEGMENTS`, however large the process is; and
-later, segment by segment, the `Piece`s of memory that they are made of.
+values, at most `corewriter.MAX_SEGMENTS`, however large the process is.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from stillframe.capture.corewriter import (
@@ -23,8 +21,6 @@ from stillframe.capture.pages import Kind, Mapping, PageTables
 from stillframe.corefile import CoreFile
 from stillframe.corefile.elf import PF_R, PF_W, PF_X
 
-BATCH: Final = 256 << 10
-"""Bytes copied at once: they stay in a processor's cache, and more is not faster (bench/core)."""
 _GAPS: Final = (GAP, 64 * GAP, 4096 * GAP)
 """Tried one after the other until the segments are few enough."""
 TOO_LATE: Final = "the time to hold the process was over"
@@ -32,24 +28,6 @@ TOO_LATE: Final = "the time to hold the process was over"
 
 class Stop(Exception):  # noqa: N818 -- an end, not an error
     """The core ends here, for the reason in the message."""
-
-
-class Origin(Enum):
-    """Where the content of a piece comes from."""
-
-    PROCESS = "process"
-    SNAPSHOT = "snapshot"
-    ZEROS = "zeros"
-    """Nowhere: the process never touched it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Memory of one origin; address and size in bytes."""
-
-    address: int
-    size: int
-    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,35 +137,3 @@ def _of_snapshot(snapshot: CoreFile, live: Sequence[Load]) -> Iterator[Planned]:
 def _flags(permissions: str) -> int:
     letters = zip(permissions, (PF_R, PF_W, PF_X), strict=False)
     return sum(flag for letter, flag in letters if letter != "-")
-
-
-def batches(planned: Iterable[Planned], tables: PageTables) -> Iterator[list[Piece]]:
-    """The content of all segments in the order of the file, cut into `BATCH` bytes each."""
-    batch: list[Piece] = []
-    room = BATCH
-    for segment in planned:
-        for piece in _pieces(segment, tables):
-            address, left = piece.address, piece.size
-            while left > 0:
-                size = min(left, room)
-                batch.append(Piece(address, size, piece.origin))
-                address, left, room = address + size, left - size, room - size
-                if room == 0:
-                    yield batch
-                    batch, room = [], BATCH
-    yield batch
-
-
-def _pieces(segment: Planned, tables: PageTables) -> Iterator[Piece]:
-    """The content of one segment, ``filesz`` bytes."""
-    at, end = segment.load.vaddr, segment.load.vaddr + segment.load.filesz
-    if segment.kind is None:
-        yield Piece(at, end - at, Origin.SNAPSHOT)
-        return
-    for first, last in tables.saved(at, end, segment.kind):
-        if at < first:
-            yield Piece(at, first - at, Origin.ZEROS)
-        yield Piece(first, last - first, Origin.PROCESS)
-        at = last
-    if at < end:
-        yield Piece(at, end - at, Origin.ZEROS)

@@ -129,7 +129,7 @@ def keep_live(root: Path, pid: int, request: CoreRequest) -> tuple[Report, str]:
                 analysis=analysis,
             )
             program = live.modules[0].path if live.modules else ""
-    except (StillframeError, OSError):
+    except BaseException:  # the terminal's interrupt, too
         shutil.rmtree(home)
         raise
     extra = {

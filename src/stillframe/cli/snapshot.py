@@ -57,6 +57,6 @@ def snapshot(
             standby=standby,
         )
         report, text = keep_live(evidence_root(keep, os.environ), pid, request)
-    except StillframeError as error:
+    except (StillframeError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(msgspec.json.encode(report) if as_json else text, nl=as_json)

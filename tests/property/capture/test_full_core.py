@@ -20,10 +20,10 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.capture.coredump import dump
+from stillframe.capture.coredump import CHUNK, dump
 from stillframe.capture.corejob import Compression, Dumped
 from stillframe.capture.coreoutput import open_output
-from stillframe.capture.coreplan import BATCH, Bounds, Source, Stop
+from stillframe.capture.coreplan import Bounds, Source, Stop
 from stillframe.capture.corewriter import GAP, Load, cut, encode_note, loads_of, uncovered
 from stillframe.capture.pages import DEFAULT_FILTER, PAGE, Kind, Mapping, PageTables
 from stillframe.capture.zstdframe import BLOCK, stored_frame
@@ -188,11 +188,11 @@ def test_a_core_that_is_not_compressed_is_the_same(present: frozenset[int]) -> N
     assert plain == compressed
 
 
-MANY = 4 * BATCH // PAGE * 5
+MANY = 5 * CHUNK // PAGE
 
 
 @pytest.mark.parametrize("compression", Compression)
-def test_many_batches_come_in_order(compression: Compression) -> None:
+def test_many_chunks_come_in_order(compression: Compression) -> None:
     present = frozenset(number for number in range(MANY) if number % 37)
     with process(present, pages=MANY) as source:
         core, done = dumped(source, snapshot(), compression=compression)
@@ -204,16 +204,40 @@ def test_many_batches_come_in_order(compression: Compression) -> None:
         )
 
 
-@pytest.mark.parametrize("compression", Compression)
-def test_a_core_never_has_more_bytes_than_it_may(compression: Compression) -> None:
-    bounds = Bounds(deadline=float("inf"), max_bytes=5 * BATCH // 2)
+def test_a_core_never_has_more_bytes_than_it_may() -> None:
+    bounds = Bounds(deadline=float("inf"), max_bytes=5 * CHUNK // 2)
     noise = os.urandom(MANY * PAGE)
     with process(frozenset(range(MANY)), pages=MANY) as source:
         os.pwrite(source.mem_fd, noise, BASE)
-        core, done = dumped(source, snapshot(), bounds, compression)
+        core, done = dumped(source, snapshot(), bounds, Compression.NONE)
     assert "size that is allowed" in done.truncated
-    assert BATCH <= len(core) - PAGE <= bounds.max_bytes
+    assert CHUNK <= len(core) - PAGE <= bounds.max_bytes
     assert CoreFile.from_bytes(core).read(BASE, len(noise)) == noise[: len(core) - PAGE]
+
+
+def test_a_process_that_dies_while_its_pages_are_looked_up_leaves_what_was_read() -> None:
+    with process(frozenset(range(MANY)), pages=MANY) as source:
+        core, cause = written(replace(source, tables=Dying(source.tables)), snapshot())
+    assert cause == "the process was gone"
+    found = CoreFile.from_bytes(core).read(BASE, MANY * PAGE)
+    assert found
+    assert found == b"".join(map(page, range(len(found) // PAGE)))
+
+
+class Dying(PageTables):
+    """Page tables of a process that dies after its first half was looked up for the copy."""
+
+    def __init__(self, tables: PageTables) -> None:
+        self._tables = tables
+        self._looks = 0
+
+    def saved(self, start: int, end: int, kind: Kind) -> Iterator[tuple[int, int]]:
+        self._looks += 1
+        if self._looks == 1:
+            yield from self._tables.saved(start, end, kind)
+            return
+        yield start, start + (end - start) // 2
+        raise ProcessLookupError
 
 
 def test_an_error_while_pages_are_looked_up_is_no_core() -> None:
