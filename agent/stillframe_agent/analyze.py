@@ -84,17 +84,17 @@ class Analyzer:
         if manifest.attempts > _MAX_ATTEMPTS:
             return None, f"given up: {_MAX_ATTEMPTS} analyses of it ended with their agent"
         directory = self._artifacts.path(manifest.report_id)
-        kept = {file.file: directory / file.file for file in manifest.files}
+        kept = {file.kind: directory / file.file for file in manifest.files}
         started = time.monotonic()
         with ExitStack() as files:
             core = files.enter_context((directory / names.ARTIFACT_SNAPSHOT).open("rb"))
-            log = kept.get(names.ARTIFACT_HS_ERR)
+            log = kept.get("hs_err")
             try:
                 analysis = analyze(
                     core.fileno(),
                     modules,
                     hs_err_fd=files.enter_context(log.open("rb")).fileno() if log else None,
-                    full_core=kept.get(names.ARTIFACT_CORE),
+                    full_core=kept.get("core"),
                     variables=self._variables,
                 )
             except AnalysisError as error:

@@ -7,6 +7,7 @@ JSON, a list of `PythonThread`.
 
 import io
 import platform
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -30,6 +31,8 @@ from .paths import answer_paths
 
 _CORE = "/stillframe/full.core"
 """The name of the expanded core for pystack."""
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_CHUNK = 1 << 20
 _AT_ENTRY = 9
 
 
@@ -78,7 +81,11 @@ def _expand(job: PythonJob, modules: Sequence[JobModule], scratch: io.FileIO) ->
     The kernel keeps the file within its limit.
     """
     with io.FileIO(job.core_fd, closefd=False) as source:
-        zstandard.ZstdDecompressor().copy_stream(source, scratch)
+        compressed = source.read(len(_ZSTD_MAGIC)) == _ZSTD_MAGIC
+        source.seek(0)
+        decompressor = zstandard.ZstdDecompressor()
+        plain = decompressor.stream_reader(source, read_across_frames=True)
+        shutil.copyfileobj(plain if compressed else source, scratch, _CHUNK)
     data = map_file(job.scratch_fd)
     core = CoreFile.from_bytes(data)
     fill_gaps(core, data, scratch, {module.path: map_file(module.fd) for module in modules})
