@@ -15,13 +15,10 @@ status 1 when one of these is not 0:
 - left over: a file in a pod's volume, in the spool, or between the samples.
 """
 
-import argparse
 import hashlib
 import random
-import resource
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +30,7 @@ from stillframe_agent.manifest import Manifest, Phase
 from stillframe import names
 from tests.integration.agent.intake import Operator
 from tests.integration.agent.node import Agent, Node
-from tests.soak.crashing import Case, Crash, Pods, Stage
+from tests.soak.crashing import Case, Crash, Pods, Stage, command, show
 
 STATUSES = {"null_read": -11, "abort_call": -6, "div0": -8, "int3": -5, "with_threads": -11}
 """Ways to die, and how each ends without us; as `subprocess`."""
@@ -230,30 +227,17 @@ def print_figures(figures: Figures, crashes: int, seconds: float) -> None:
         f"{figures.written} snapshots, {figures.reports} reports"
         f" ({figures.attested} attested), {figures.samples} samples"
     )
-    for title, found in (
-        ("changed exit statuses or hangs", figures.statuses),
-        ("lost", figures.lost),
-        ("twice", figures.twice),
-        ("damaged", figures.damaged),
-        ("left over", figures.left),
-    ):
-        print(f"{len(found)} {title}")
-        for line in found[:20]:
-            print(f"    {line}")
+    show(
+        {
+            "changed exit statuses or hangs": figures.statuses,
+            "lost": figures.lost,
+            "twice": figures.twice,
+            "damaged": figures.damaged,
+            "left over": figures.left,
+        }
+    )
     print(f"{seconds:.0f} s")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--crashes", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    arguments = parser.parse_args()
-    print(f"SEED={arguments.seed}", flush=True)
-    # The kernel's own cores are no part of it.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with tempfile.TemporaryDirectory(prefix="stillframe-chaos-") as directory:
-        return 0 if run(arguments.crashes, arguments.seed, Path(directory)) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__ or "", 50, run))

@@ -4,15 +4,18 @@ Flows in: cases.  Flows out: `Crash`es, each with its exit status and with what
 the library said it wrote.
 """
 
+import argparse
 import os
 import random
 import re
+import resource
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,3 +196,24 @@ class Pods:
             return False
         self._marked.add(pod.uid)
         return pod.tear_down()
+
+
+def show(faults: Mapping[str, list[str]]) -> None:
+    """Print how many there are of each kind, and the first ones."""
+    for title, found in faults.items():
+        print(f"{len(found)} {title}")
+        for line in found[:20]:
+            print(f"    {line}")
+
+
+def command(doc: str, crashes: int, run: Callable[[int, int, Path], bool]) -> int:
+    """Parse the command line of a program and ``run`` it: crashes, seed, directory; exit status."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--crashes", type=int, default=crashes)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    arguments = parser.parse_args()
+    print(f"SEED={arguments.seed}", flush=True)
+    # The kernel's own cores are no part of it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with tempfile.TemporaryDirectory(prefix="stillframe-soak-") as directory:
+        return 0 if run(arguments.crashes, arguments.seed, Path(directory)) else 1

@@ -28,13 +28,10 @@ The seed gives the cases, their order and the agent's times of death; what
 happens between them is up to the machine.
 """
 
-import argparse
 import json
 import random
-import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
@@ -44,7 +41,7 @@ from pathlib import Path
 from stillframe.rpc.v1.intake_pb2 import Report
 from tests.integration.agent.intake import Operator
 from tests.integration.agent.node import CRASHERS, Agent, Node, Pod
-from tests.soak.crashing import AT_ONCE, ERRNO_FULL, Case, Crash, Pods, Stage
+from tests.soak.crashing import AT_ONCE, ERRNO_FULL, Case, Crash, Pods, Stage, command, show
 
 LIBCS = ("glibc", "glibc-nopie", "musl")
 NOT_HERE = frozenset({"hog"})
@@ -348,29 +345,16 @@ def print_figures(figures: Figures, mortal: Mortal, pods: int, crashes: int) -> 
     )
     refused = ", ".join(f"{count} {reason}" for reason, count in figures.refused.most_common())
     print(f"{figures.refused.total()} snapshots refused{refused and f': {refused}'}")
-    for title, found in (
-        ("hangs", figures.hangs),
-        ("changed exit statuses", figures.statuses),
-        ("lost", figures.lost),
-        ("wrong attributions", figures.wrong),
-    ):
-        print(f"{len(found)} {title}")
-        for line in found[:20]:
-            print(f"    {line}")
+    show(
+        {
+            "hangs": figures.hangs,
+            "changed exit statuses": figures.statuses,
+            "lost": figures.lost,
+            "wrong attributions": figures.wrong,
+        }
+    )
     print(f"{mortal.ended_by_itself} agents that ended by themselves")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--crashes", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    arguments = parser.parse_args()
-    print(f"SEED={arguments.seed}", flush=True)
-    # The kernel's own cores are no part of it.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with tempfile.TemporaryDirectory(prefix="stillframe-soak-") as directory:
-        return 0 if soak(arguments.crashes, arguments.seed, Path(directory)) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__ or "", 200, soak))

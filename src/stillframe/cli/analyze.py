@@ -2,25 +2,19 @@
 
 import mmap
 import os
-import stat
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
 
 from stillframe import analysis
 from stillframe.analysis.images import VDSO, find_images
-from stillframe.capture.kernel import Resolve, openat2
 from stillframe.cli.debuginfod import Server, cache_directory
+from stillframe.cli.root import open_below
 from stillframe.cli.search import Search
 from stillframe.corefile import CoreFile
 from stillframe.errors import PermanentError, StillframeError
-
-MAX_MODULES: Final = 512
-"""Files opened for one core; below the default limit of open files."""
 
 
 @click.command()
@@ -87,7 +81,7 @@ def _given(
     """Every file there is for a core, open until ``files`` is closed."""
     paths, build_ids = _mapped(core_fd)
     given = [(str(path), files.enter_context(path.open("rb")).fileno()) for path in modules]
-    for path, fd in _open_below(root, paths):
+    for path, fd in open_below(root, paths):
         files.callback(os.close, fd)
         given.append((path, fd))
     found, complaints = search.find(build_ids, [Path(f"/proc/self/fd/{fd}") for _, fd in given])
@@ -107,25 +101,3 @@ def _mapped(core_fd: int) -> tuple[list[str], dict[bytes, str]]:
             return paths, {image.build_id: image.path for image in images if image.build_id}
     except ValueError as error:
         raise PermanentError("the core is empty") from error
-
-
-def _open_below(root: Path, paths: list[str]) -> Iterator[tuple[str, int]]:
-    """Open what there is of ``paths`` in ``root``; the caller closes."""
-    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for path in paths[:MAX_MODULES]:
-            try:
-                fd = openat2(
-                    root_fd,
-                    path,
-                    os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY,
-                    Resolve.IN_ROOT | Resolve.NO_MAGICLINKS,
-                )
-            except OSError:
-                continue  # the report says which modules were missing
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                yield path, fd
-            else:
-                os.close(fd)
-    finally:
-        os.close(root_fd)

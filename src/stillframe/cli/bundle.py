@@ -11,7 +11,7 @@ import click
 
 from stillframe.analysis.images import GivenFile, find_images
 from stillframe.bundle import Contents, compressed, write_bundle
-from stillframe.cli.analyze import _open_below
+from stillframe.cli.root import open_below
 from stillframe.corefile import CoreFile
 from stillframe.corefile.elf import build_id
 from stillframe.errors import InvalidInputError, PermanentError, StillframeError
@@ -97,7 +97,7 @@ def _modules(
     data = _mapped(files, core)
     parsed = CoreFile.from_bytes(data)
     given = []
-    for path, fd in _open_below(root, list(dict.fromkeys(file.path for file in parsed.files))):
+    for path, fd in open_below(root, list(dict.fromkeys(file.path for file in parsed.files))):
         files.callback(os.close, fd)
         if os.fstat(fd).st_size:
             content = files.enter_context(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
