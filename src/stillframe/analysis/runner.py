@@ -47,7 +47,7 @@ def analyze(
     no core, or the sandbox cannot be set up.
     """
     limits = limits or Limits()
-    job = Job(core_fd, [JobModule(path, fd) for path, fd in modules], limits)
+    job = Job(core_fd, [JobModule(_as_in_a_core(path), fd) for path, fd in modules], limits)
     ended = _run(job)
     analysis, problem = _last_answer(ended)
     if analysis is None and modules and ended.failed_by_itself:
@@ -65,6 +65,15 @@ def analyze(
     if "libseccomp" in ended.problem:
         raise AnalysisError("libseccomp is missing", "Install it: apt install libseccomp2")
     raise AnalysisError(f"the analysis failed: {problem}")
+
+
+def _as_in_a_core(path: str) -> str:
+    r"""A path as `corefile` decodes it: bytes that are no UTF-8 are escapes there.
+
+    >>> _as_in_a_core("/lib/\udcff")
+    '/lib/\\xff'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class _Ended(msgspec.Struct, frozen=True):
