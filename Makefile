@@ -74,7 +74,7 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
 
 # --- tests ----------------------------------------------------------------------
-.PHONY: test test-unit test-integration test-preload test-api test-e2e ci
+.PHONY: test test-unit test-integration test-preload test-agent test-api test-e2e ci
 .PHONY: fuzz-preload fuzz-agent soak-preload chaos-agent
 test: lint build test-unit fuzz-preload fuzz-agent test-integration soak-preload chaos-agent test-api test-e2e ## Everything we claim (long runs shortened)
 
@@ -87,6 +87,9 @@ test-integration: venv build ## Real crashes on this kernel, gdb and drgn as ora
 test-preload: venv build ## The crash matrix: each way to die, libc, pid 1 or not, machine; prints it
 	$(PYTEST) tests/integration/preload
 	tests/integration/preload/matrix/generate-coverage --print
+
+test-agent: venv build ## Capture, analysis, the agent and local mode, of the tests above
+	$(PYTEST) tests/{unit,integration}/{agent,analysis,capture,cli} tests/property/{analysis,capture,corefile}
 
 test-api: venv packages ## A real etcd and kube-apiserver: CRDs, webhook, RBAC, Lease, kopf
 	tests/cluster/build
@@ -126,7 +129,7 @@ images: build ## Build the container images
 	tests/cluster/images build
 
 bench: venv build ## Run every benchmark with its peer; results go to bench/results
-	@for b in bench/*/run.py bench/*/bench_*.py; do echo "== $$b"; $(PY) "$$b"; done
+	@for b in bench/*/run.py bench/*/bench_*.py; do echo "== $$b"; $(PY) -m "$$(echo "$${b%.py}" | tr / .)"; done
 
 .PHONY: clean
 clean: ## Remove what was built here (not the cache of cluster binaries)

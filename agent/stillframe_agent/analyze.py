@@ -19,6 +19,7 @@ from stillframe.analysis import Analysis, AnalysisError, analyze, render_text
 from stillframe.rpc.v1.intake_pb2 import Report
 from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.collect import Collected
+from stillframe_agent.facts import section
 from stillframe_agent.files import write_durably
 from stillframe_agent.logs import event
 from stillframe_agent.manifest import KeptFile, Manifest, Phase
@@ -87,11 +88,12 @@ class Analyzer:
             "Container": manifest.pod.container,
             "Node": manifest.node,
         }
+        directory = self._artifacts.path(manifest.report_id)
+        text = render_text(analysis, extra) + section(directory)
         documents = {
-            names.ARTIFACT_REPORT_TEXT: render_text(analysis, extra).encode(),
+            names.ARTIFACT_REPORT_TEXT: text.encode(),
             names.ARTIFACT_REPORT_JSON: msgspec.json.encode(analysis),
         }
-        directory = self._artifacts.path(manifest.report_id)
         for name, data in documents.items():
             write_durably(directory / name, data)
         kept = (_kept(name, data) for name, data in documents.items())

@@ -20,6 +20,7 @@ from stillframe.capture.pipeline import Capture, CaptureLimits, capture, disagre
 from stillframe.errors import InvalidInputError, TemporaryError
 from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.cores import Cores
+from stillframe_agent.facts import Facter
 from stillframe_agent.identity import require_pod
 from stillframe_agent.logs import event
 from stillframe_agent.manifest import EVIDENCE, KeptFile, Manifest, Phase
@@ -58,6 +59,7 @@ class Collector:
         self._artifacts = artifacts
         self._metrics = metrics
         self._cores = Cores(settings, artifacts)
+        self._facts = Facter(settings.facts_policy, settings.bundles_dir, settings.log_dir)
         self._limits = CaptureLimits(
             max_bytes=settings.max_snapshot_bytes, complete_timeout=settings.hold_seconds
         )
@@ -94,6 +96,7 @@ class Collector:
                     seen.name,
                     begun / names.ARTIFACT_SNAPSHOT,
                     limits=self._limits,
+                    facts=self._facts.policy,
                     core=core,
                 ) as taken,
             ):
@@ -135,6 +138,7 @@ class Collector:
             files=_files(taken),
             soft_errors=taken.soft_errors if taken.attested else (_UNPROVEN, *taken.soft_errors),
         )
+        manifest = self._keep_facts(manifest, taken)
         self._artifacts.update(manifest)
         if taken.core is not None:
             self._artifacts.enforce()  # its size was not known before
@@ -145,6 +149,18 @@ class Collector:
         # unmounted) long before the analysis has its turn.
         modules = tuple((module.path, os.dup(module.fd)) for module in taken.modules)
         return Collected(manifest, modules)
+
+    def _keep_facts(self, manifest: Manifest, taken: Capture) -> Manifest:
+        """The manifest with the facts, which are never worth a crash's report."""
+        if taken.facts is None:
+            return manifest
+        directory = self._artifacts.path(manifest.report_id)
+        try:
+            kept = self._facts.keep(taken.facts, manifest.pod, directory)
+        except OSError as error:
+            lost = f"no facts: our disk refused them: {error.strerror}"
+            return replace(manifest, soft_errors=(*manifest.soft_errors, lost))
+        return replace(manifest, files=(*manifest.files, kept))
 
     def _identify(self, pod: PodIdentity, holder: Holder | None) -> PodIdentity:
         """The pod with its container, as attested; without a process, what the volume says."""

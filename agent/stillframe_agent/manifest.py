@@ -17,6 +17,7 @@ from stillframe_agent.pods import PodIdentity
 EVIDENCE: Final[Mapping[str, str]] = {
     "snapshot": names.ARTIFACT_SNAPSHOT,
     "core": names.ARTIFACT_CORE,
+    "facts": names.ARTIFACT_FACTS,
     "hs_err": names.ARTIFACT_HS_ERR,
 }
 """What a capture leaves, by kind: everything that cannot be made again."""
@@ -42,7 +43,7 @@ class KeptFile(_Record, frozen=True, kw_only=True):
     """One file of the sample."""
 
     kind: str
-    """``snapshot``, ``core``, ``hs_err`` (a JVM's log of its death) or ``report``."""
+    """``snapshot``, ``core``, ``hs_err`` (a JVM's log of its death), ``facts`` or ``report``."""
     file: str
     bytes: int
     sha256: str

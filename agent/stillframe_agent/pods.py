@@ -1,8 +1,8 @@
 """Pods: what a container is called, from root-owned files of the node.
 
 Read at claim time, so that a report outlives its pod.  Flows in: an attested
-`Placement`.  Flows out: namespace, pod and container names, and the level of
-capture that was asked for.  Nothing here was
+`Placement`.  Flows out: namespace, pod and container names, the image, and the
+level of capture that was asked for.  Nothing here was
 written by the pod, and no API server is asked.
 """
 
@@ -45,6 +45,14 @@ _ANNOTATIONS: Final = (
     },
 )
 """Annotations of containerd (``pkg/cri/annotations``) and of CRI-O (``pkg/annotations``)."""
+_IMAGE_NAMES: Final = (
+    "io.kubernetes.cri.image-name",
+    "io.kubernetes.cri-o.ImageName",
+    "io.kubernetes.cri-o.Image",
+)
+"""Annotations of containerd, and of CRI-O: a name of the image, or what the pod called it."""
+_IMAGE_REF: Final = "io.kubernetes.cri-o.ImageRef"
+"""The image's id; of older versions its name with the digest."""
 _MILLIS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _LOG_DIRECTORY: Final = re.compile(r"(?P<namespace>[a-z0-9.-]+)_(?P<name>[a-z0-9.-]+)_(?P<uid>.+)")
 
@@ -83,6 +91,20 @@ def wish(place: Placement, bundles_dir: Path) -> Wish | None:
                 hold_seconds=int(millis) / 1000 if _MILLIS.fullmatch(millis) else 0.0,
             )
     return None
+
+
+def image(place: Placement, bundles_dir: Path) -> tuple[str, str]:
+    """Name and digest of a container's image, each empty where its bundle does not tell.
+
+    containerd writes a digest only where the pod asked for the image by it.
+    """
+    for file in _BUNDLE_CONFIGS:
+        annotations = _annotations(bundles_dir / place.container_id / file)
+        name = next((annotations[key] for key in _IMAGE_NAMES if annotations.get(key)), "")
+        if name:
+            reference = annotations.get(_IMAGE_REF, "")
+            return name, name.partition("@")[2] or reference.rpartition("@")[2]
+    return "", ""
 
 
 def from_logs(pod_uid: str, log_dir: Path, container_id: str = "") -> PodIdentity:

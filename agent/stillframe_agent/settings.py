@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from stillframe import names
+from stillframe.capture.facts import FactsPolicy
 from stillframe.errors import PermanentError
 
 ENV_PREFIX: Final = "STILLFRAME_AGENT_"
@@ -52,6 +53,12 @@ class Settings:
     core_hold_seconds: Annotated[float, "Longest hold for a full core."] = 30.0
     cores: Annotated[int, "Full cores taken at once; others get their snapshot only."] = 2
     analyses: Annotated[int, "Analysis children at once."] = 1
+    facts: Annotated[
+        str, "Facts taken of a process, by comma: all, none, names, -name for all but it."
+    ] = "all"
+    facts_env_allow: Annotated[
+        str, "More variables whose values may be kept, by comma; a * behind makes a prefix."
+    ] = ""
     artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
     artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
     artifacts_free_bytes: Annotated[int, "Free space of the disk we never go below."] = _GIB
@@ -81,6 +88,11 @@ class Settings:
         for name in ("artifacts_free_bytes", "core_hold_seconds", "cores"):
             if getattr(self, name) < 0:
                 raise _bad(name, "must not be negative")
+        for name, keyword in (("facts", "wanted"), ("facts_env_allow", "environment_allow")):
+            try:
+                FactsPolicy.parse(**{keyword: getattr(self, name)})
+            except ValueError as error:
+                raise _bad(name, f"makes no sense: {error}") from error
         if self.log_level not in LOG_LEVELS:
             raise _bad("log_level", f"must be one of {', '.join(LOG_LEVELS)}")
 
@@ -88,6 +100,11 @@ class Settings:
     def server_name(self) -> str:
         """The name that the operator's certificate has to carry."""
         return self.operator_server_name or self.operator_address.rpartition(":")[0]
+
+    @property
+    def facts_policy(self) -> FactsPolicy:
+        """What may be taken of a process beside its snapshot."""
+        return FactsPolicy.parse(self.facts, self.facts_env_allow)
 
     @property
     def artifacts_dir(self) -> Path:

@@ -9,12 +9,10 @@ tmpfs; there is no hold there, so the comparison is from crash to reaped.
 Prints a table and writes ``bench/results/hold.json``; exits with 1 when a
 promise is not kept.
 
-    python bench/hold/run.py
+    python -m bench.hold.run
 """
 
-import json
 import os
-import platform
 import select
 import statistics
 import subprocess
@@ -24,9 +22,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.measurements import Measurement, report
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName, Stage, list_names
 from stillframe.capture.inotify import IN_CREATE, IN_MOVED_TO, Inotify
 from stillframe.capture.pipeline import capture
@@ -36,7 +34,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 LIBRARY = ROOT / "build/preload/x86_64/libstillframe.so"
 BUILD = ROOT / "build/bench/hold"
-RESULT = ROOT / "bench/results/hold.json"
 
 CRASHES = 200
 SIZES = {"small process": 0, "64 MiB process": 64}
@@ -45,21 +42,6 @@ HOLD_MEDIAN_MOST = 50.0
 HOLD_P99_MOST = 250.0
 UNLIMITED = "--core=unlimited:unlimited"
 NO_CORE = "--core=0:0"
-
-
-@dataclass(frozen=True)
-class Measurement:
-    name: str
-    unit: str
-    value: float
-    peer: str = ""
-    """What it is compared with, in words and with its number."""
-    limit: float | None = None
-    """What we promise; None where we only report."""
-
-    @property
-    def kept(self) -> bool:
-        return self.limit is None or self.value <= self.limit
 
 
 class Crash:
@@ -177,20 +159,7 @@ def main() -> int:
             for title, mebibytes in SIZES.items()
             for measurement in measure(title, mebibytes, Path(shared))
         ]
-    for found in measurements:
-        limit = "" if found.limit is None else f"at most {found.limit:g}"
-        verdict = "" if found.kept else "  BROKEN"
-        print(f"{found.name:45} {found.value:8.2f} {found.unit:5} {limit or found.peer}{verdict}")
-    RESULT.parent.mkdir(exist_ok=True)
-    result = {
-        "kernel": platform.release(),
-        "processors": os.cpu_count(),
-        "crashes": CRASHES,
-        "load": os.getloadavg()[0],
-        "measurements": [asdict(found) | {"kept": found.kept} for found in measurements],
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    return 0 if all(found.kept for found in measurements) else 1
+    return report("hold", measurements, crashes=CRASHES)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ result, with the reason.
 Prints a table and writes ``bench/results/preload-runtime.json``; exits with 1
 when a promise is not kept.
 
-    python bench/preload/bench_runtime.py
+    python -m bench.preload.bench_runtime
 """
 
-import json
 import math
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -27,15 +25,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from bench.measurements import Measurement, report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 LIBRARY = ROOT / "build/preload/x86_64/libstillframe.so"
 BUILD = ROOT / "build/bench/preload"
 EMPTY = BUILD / "libempty.so"
-RESULT = ROOT / "bench/results/preload-runtime.json"
 
 ROUNDS = 25
 FAULTS = 20_000
@@ -52,21 +50,6 @@ NOT_HERE = {
     "Crashpad, sentry-native": "no package in Debian 12; sentry-native uses one of Crashpad and"
     " Breakpad, and Breakpad is here",
 }
-
-
-@dataclass(frozen=True)
-class Measurement:
-    name: str
-    unit: str
-    value: float
-    peer: str = ""
-    """What it is compared with, in words and with its number."""
-    limit: float | None = None
-    """What we promise; None where we only report."""
-
-    @property
-    def kept(self) -> bool:
-        return self.limit is None or self.value <= self.limit
 
 
 def build() -> None:
@@ -318,23 +301,15 @@ def main() -> int:
         *measure_null_checks(),
         *measure_deaths(),
     ]
-    for m in measurements:
-        limit = f"<= {m.limit:g}" if m.limit is not None else ""
-        verdict = "" if m.limit is None else "kept" if m.kept else "BROKEN"
-        print(f"{m.name:62} {m.value:>10} {m.unit:6} {limit:8} {verdict:6} {m.peer}")
+    status = report(
+        "preload-runtime",
+        measurements,
+        library_bytes=LIBRARY.stat().st_size,
+        not_measured=NOT_HERE,
+    )
     for peer, reason in NOT_HERE.items():
         print(f"not measured: {peer}: {reason}")
-    RESULT.parent.mkdir(exist_ok=True)
-    record = {
-        "kernel": platform.release(),
-        "processors": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "library_bytes": LIBRARY.stat().st_size,
-        "measurements": [{**asdict(m), "kept": m.kept} for m in measurements],
-        "not_measured": NOT_HERE,
-    }
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
-    return 0 if all(m.kept for m in measurements) else 1
+    return status
 
 
 if __name__ == "__main__":

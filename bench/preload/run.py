@@ -4,30 +4,28 @@ Prints a table and writes ``bench/results/preload.json``.  Every number has its
 peer in the same run, interleaved, because this machine is shared: none, an
 empty library, ours.
 
-    python bench/preload/run.py
+    python -m bench.preload.run
 """
 
-import json
 import os
-import platform
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
+
+from bench.measurements import Measurement, report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 LIBRARY = ROOT / "build/preload/x86_64/libstillframe.so"
 CRASHER = ROOT / "build/crashers/glibc/crasher"
 BUILD = ROOT / "build/bench/preload"
-RESULT = ROOT / "bench/results/preload.json"
 
 ROUNDS = 40
 STARTS = 50
@@ -39,21 +37,6 @@ START_RATIO_MOST = 1.3
 PRIVATE_BYTES_MOST = 16 * 1024
 HANDLER_MS_MOST = 5.0
 """With up to 50 threads."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    name: str
-    unit: str
-    value: float
-    peer: str = ""
-    """What it is compared with, in words and with its number."""
-    limit: float | None = None
-    """What we promise; None where we only report."""
-
-    @property
-    def kept(self) -> bool:
-        return self.limit is None or self.value <= self.limit
 
 
 def build() -> dict[str, Path]:
@@ -192,24 +175,15 @@ def measure_handler(threads: int) -> Iterator[Measurement]:
 def main() -> int:
     check_offset()
     built = build()
-    measurements = [
-        *measure_start(built["start"], built["empty"]),
-        *measure_memory(built["memory"], built["empty"]),
-        *(m for threads in (1, 10, 50, 200) for m in measure_handler(threads)),
-    ]
-    for m in measurements:
-        limit = f"<= {m.limit:g}" if m.limit is not None else ""
-        verdict = "" if m.limit is None else "kept" if m.kept else "BROKEN"
-        print(f"{m.name:58} {m.value:>10} {m.unit:6} {limit:10} {verdict:6} {m.peer}")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    record = {
-        "kernel": platform.release(),
-        "processors": os.cpu_count(),
-        "library_bytes": LIBRARY.stat().st_size,
-        "measurements": [{**asdict(m), "kept": m.kept} for m in measurements],
-    }
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
-    return 0 if all(m.kept for m in measurements) else 1
+    return report(
+        "preload",
+        [
+            *measure_start(built["start"], built["empty"]),
+            *measure_memory(built["memory"], built["empty"]),
+            *(m for threads in (1, 10, 50, 200) for m in measure_handler(threads)),
+        ],
+        library_bytes=LIBRARY.stat().st_size,
+    )
 
 
 if __name__ == "__main__":

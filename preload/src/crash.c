@@ -131,6 +131,8 @@ static int snapshot(void)
 	}
 	crash.note.snapshot_monotonic_ns = sf_clock_ns(CLOCK_MONOTONIC);
 	update_note();
+	/* Whoever looks at us while we are held sees the application's own. */
+	restore_limits();
 	return sf_handover_publish(&handover);
 }
 
@@ -138,6 +140,7 @@ static void hold(void)
 {
 	crash.note.release = sf_handover_hold(&handover);
 	crash.note.release_monotonic_ns = sf_clock_ns(CLOCK_MONOTONIC);
+	raise_limits();
 	update_note();
 }
 

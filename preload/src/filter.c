@@ -58,7 +58,9 @@ struct machine {
 	uint32_t memory[BPF_MEMWORDS];
 };
 
-/* One arithmetic step; false for an operation seccomp refuses. */
+/* One arithmetic step; false for an operation seccomp refuses, and for a
+ * division by zero, at which the program answers 0: SECCOMP_RET_KILL_THREAD
+ * (bpf_convert_filter() in net/core/filter.c). */
 static bool compute(struct machine *m, uint16_t code, uint32_t k)
 {
 	uint32_t operand = BPF_SRC(code) == BPF_X ? m->x : k;
@@ -74,7 +76,9 @@ static bool compute(struct machine *m, uint16_t code, uint32_t k)
 		m->a *= operand;
 		return true;
 	case BPF_DIV:
-		m->a = operand ? m->a / operand : 0;
+		if (operand == 0)
+			return false;
+		m->a /= operand;
 		return true;
 	case BPF_AND:
 		m->a &= operand;
@@ -85,11 +89,12 @@ static bool compute(struct machine *m, uint16_t code, uint32_t k)
 	case BPF_XOR:
 		m->a ^= operand;
 		return true;
+	/* By five bits of the operand, see kernel/bpf/core.c. */
 	case BPF_LSH:
-		m->a = operand < 32 ? m->a << operand : 0;
+		m->a <<= operand & 31;
 		return true;
 	case BPF_RSH:
-		m->a = operand < 32 ? m->a >> operand : 0;
+		m->a >>= operand & 31;
 		return true;
 	case BPF_NEG:
 		m->a = -m->a;

@@ -14,14 +14,22 @@
 #include "process.h"
 #include "sys.h"
 
+#define STEPS_IN_PAGE (SF_PAGE / sizeof(struct sock_filter))
+
+/* Where the kernel will take or copy no program, false: it says so. */
 static bool readable(const void *filter, struct sock_fprog *ret)
 {
-	struct sock_filter last;
+	struct sock_filter step;
+	uint32_t at = 0;
 
-	return sf_peek((uint64_t)filter, ret, sizeof(*ret)) == 0 &&
-	       ret->len > 0 &&
-	       sf_peek((uint64_t)&ret->filter[ret->len - 1], &last,
-		       sizeof(last)) == 0;
+	if (sf_peek((uint64_t)filter, ret, sizeof(*ret)) || ret->len == 0 ||
+	    ret->len > BPF_MAXINSNS)
+		return false;
+	for (; at < ret->len; at += STEPS_IN_PAGE)
+		if (sf_peek((uint64_t)&ret->filter[at], &step, sizeof(step)))
+			return false;
+	return sf_peek((uint64_t)&ret->filter[ret->len - 1], &step,
+		       sizeof(step)) == 0;
 }
 
 /* Gives up when `filter` (a struct sock_fprog; NULL: strict mode) is deadly.
@@ -33,7 +41,7 @@ static void prepare_for(const void *filter)
 
 	sf_init();
 	if (filter && !readable(filter, &program))
-		return; /* the kernel will say EFAULT */
+		return; /* the kernel will say why */
 	if ((!filter || sf_filter_is_deadly(&program)) && sf_process_is_ours())
 		sf_dispositions_withdraw();
 }

@@ -1,19 +1,10 @@
-"""Text from a pod, made safe to print, log and store: no control, bidi or newline characters."""
+"""Text from a pod, made safe to print, log and store; and the names of files in it."""
 
 from pathlib import PurePath
 
-LINE = 256
-LONG = 1024
+from stillframe.text import LINE, LONG, escape
 
-
-def escape(text: str, limit: int = LONG) -> str:
-    r"""The text with what is not printable as escapes, cut to ``limit`` characters.
-
-    >>> escape("a\x1b[31m\nb\u202e")
-    'a\\x1b[31m\\nb\\u202e'
-    """
-    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: limit + 1])
-    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+__all__ = ["LINE", "LONG", "base_name", "escape"]
 
 
 def base_name(path: str) -> str:

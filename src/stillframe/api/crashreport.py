@@ -66,7 +66,9 @@ class CrashReportSpec(_Object, frozen=True, kw_only=True):
 class SampleArtifact(_Object, frozen=True, kw_only=True):
     """One file kept on the node for a sample."""
 
-    kind: Annotated[Short, Meta(description="snapshot, core, hs_err (a JVM's log) or report.")]
+    kind: Annotated[
+        Short, Meta(description="snapshot, core, hs_err (a JVM's log), facts or report.")
+    ]
     bytes: Annotated[int, Meta(ge=0, description="Size in bytes.")]
 
 

@@ -15,8 +15,12 @@ from stillframe.capture.kernel import Resolve, file_facts, openat2
 
 MOUNTINFO_LIMIT: Final = 16 << 20
 """Bytes read of ``mountinfo``: about 100,000 mounts, the kernel's default limit."""
+KERNEL_ONLY: Final = ("sysfs", "cgroup", "cgroup2")
+"""Filesystem types (kernfs) whose lookups ask nobody; without asking they answer none."""
 STALLING: Final = re.compile(r"fuse.*|nfs4?|cifs|smb3|9p|afs|ceph|coda|orangefs")
 """Filesystem types whose reads may wait for a server for ever."""
+
+_STEP: Final = Resolve.BENEATH | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS
 
 Filesystems = dict[int, str]
 """Mount id → filesystem type."""
@@ -40,6 +44,29 @@ def parse_mountinfo(text: str) -> Filesystems:
         mount, _, filesystem = line.partition(" - ")
         found[int(mount.split()[0])] = filesystem.split()[0]
     return found
+
+
+def open_mount_point(root_fd: int, path: str, filesystems: Filesystems) -> int:
+    """An ``O_PATH`` descriptor of the directory at ``path`` below ``root_fd``, a mount point.
+
+    A mount pins its path in the dentry cache, so only the kernel's own
+    filesystems are ever asked; raises `OSError` (``EAGAIN``) where another one
+    would have to be.
+    """
+    fd = os.dup(root_fd)
+    for name in path.strip("/").split("/"):
+        asks_nobody = filesystems.get(file_facts(fd).mount_id) in KERNEL_ONLY
+        try:
+            below = openat2(
+                fd,
+                name,
+                os.O_PATH | os.O_DIRECTORY,
+                _STEP if asks_nobody else _STEP | Resolve.CACHED,
+            )
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
 
 
 def open_harmless(

@@ -122,6 +122,15 @@ def attest(fd: int, *, timeout: float = 1.0) -> Holder:
         return holder
 
 
+def still_holds(fd: int, holder: Holder) -> bool:
+    """Whether a process that was attested for ``fd`` lives and is the same program as then.
+
+    Its descriptor is close-on-exec, so the lock does not outlive an ``exec``.
+    """
+    lock = owner_lock(fd)
+    return lock is not None and lock.pid == holder.pid and holder.alive()
+
+
 def owner_lock(fd: int) -> Lock | None:
     """The lock on byte 0 as ``F_GETLK`` tells it; None when nobody holds one."""
     question = Lock(fcntl.F_WRLCK, LOCK_OWNER)

@@ -1,4 +1,4 @@
-"""Capture as one sentence: open, claim, attest, wait, copy, open modules and log, release.
+"""Capture as one sentence: open, claim, attest, wait, copy, open modules and log, facts, release.
 
 Flows in: a snapshot directory and a name.  Flows out: a `Capture`.  Called by
 the agent's workers and by ``stillframe run``; blocking, one call per thread.
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from stillframe.capture.copying import Copied, Staged, stage
+from stillframe.capture.facts import FactsPolicy, TakenFacts, take_facts
 from stillframe.capture.fullcore import CoreRequest, FullCore, Place, take_core, with_digest
 from stillframe.capture.handover import (
     OpenSnapshot,
@@ -30,7 +31,7 @@ from stillframe.capture.handover import (
     release,
 )
 from stillframe.capture.hs_err import HsErr, keep_hs_err, open_hs_err
-from stillframe.capture.identity import Holder, attest
+from stillframe.capture.identity import Holder, attest, still_holds
 from stillframe.capture.kernel import file_facts
 from stillframe.capture.modules import OpenModule, OpenModules, open_modules
 from stillframe.capture.refusals import NoHolderError, Refusal, refused
@@ -95,6 +96,8 @@ class Capture:
     core: Copied | None
     """Of the full core, compressed and durable beside ``path``; None when it was not asked for
     or could not be had: then ``soft_errors`` says why."""
+    facts: TakenFacts | None
+    """What else was found out while the process lived; None without a holder."""
     deleted: bool
     """Whether the original could be unlinked."""
     soft_errors: tuple[str, ...]
@@ -123,6 +126,7 @@ class Capture:
 
 
 DEFAULT_LIMITS: Final = CaptureLimits()
+DEFAULT_FACTS: Final = FactsPolicy()
 
 
 def capture(
@@ -131,6 +135,7 @@ def capture(
     destination: Path,
     *,
     limits: CaptureLimits = DEFAULT_LIMITS,
+    facts: FactsPolicy = DEFAULT_FACTS,
     core: CoreWish | None = None,
     clock: Clock = time.monotonic_ns,
 ) -> Capture:
@@ -162,6 +167,7 @@ def capture(
             resources.callback(modules.close)
             log = _open_hs_err(holder, limits)
             resources.callback(log.close)
+            found, fact_errors = _take_facts(holder, snapshot, facts)
             if core is not None and holder is not None:
                 full = _take_core(holder, staged, core, claimed)
             release(snapshot.fd)
@@ -194,11 +200,13 @@ def capture(
             note=seen.note,
             hs_err=hs_err,
             core=kept,
+            facts=found,
             deleted=discard(directory.fd, name),
             soft_errors=(
                 *modules.soft_errors,
                 *log_errors,
                 *core_errors,
+                *fact_errors,
                 *disagreements(seen.note, holder),
             ),
             _resources=resources.pop_all(),
@@ -319,6 +327,18 @@ def _open_modules(holder: Holder | None, limits: CaptureLimits) -> OpenModules:
 
 def _open_hs_err(holder: Holder | None, limits: CaptureLimits) -> HsErr:
     return open_hs_err(holder, max_bytes=limits.max_hs_err_bytes) if holder else HsErr()
+
+
+def _take_facts(
+    holder: Holder | None, snapshot: OpenSnapshot, policy: FactsPolicy
+) -> tuple[TakenFacts | None, tuple[str, ...]]:
+    """The facts, if they are those of the process that crashed to their end; never raises."""
+    if holder is None:
+        return None, ()
+    found = take_facts(holder, policy)
+    if not still_holds(snapshot.fd, holder):
+        return None, ("no facts: the process went on or died while they were read",)
+    return found, ()
 
 
 def _take_core(holder: Holder, staged: Staged, core: CoreWish, claimed: float) -> FullCore | str:

@@ -2,7 +2,7 @@
 
 Flows in: one snapshot.  Flows out: a directory ``<id>`` with the snapshot, the
 report for people and the report for programs (and a full core, and a JVM's own
-log); and lines for the terminal.
+log), and what else was found out; and lines for the terminal.
 """
 
 import shlex
@@ -12,12 +12,14 @@ from pathlib import Path
 import msgspec
 
 from stillframe.analysis import Analysis, analyze, render_text
+from stillframe.capture.facts import FactsPolicy, Redactor, render_facts
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
-from stillframe.capture.pipeline import Capture, capture
+from stillframe.capture.pipeline import DEFAULT_FACTS, Capture, capture
 from stillframe.errors import PermanentError, StillframeError
 from stillframe.names import (
     ARTIFACT_CORE,
+    ARTIFACT_FACTS,
     ARTIFACT_HS_ERR,
     ARTIFACT_REPORT_JSON,
     ARTIFACT_REPORT_TEXT,
@@ -30,13 +32,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     command: tuple[str, ...]
-    """What was run; the process that crashed may be a child of it."""
+    """What was run, redacted; the process that crashed may be a child of it."""
     snapshot: str
     """Path of the core."""
     bytes: int
     sha256: str
     core: str | None
     """Path of the full core, compressed; None without ``--core``, or when there is none."""
+    facts: str | None
+    """Path of what else was found out about the process; None when it was dead already."""
     attested: bool
     """Whether the kernel said which process wrote the snapshot."""
     complete: bool
@@ -68,7 +72,9 @@ def keep_crash(
     directory: SnapshotDirectory,
     name: SnapshotName,
     command: Sequence[str],
+    *,
     core: CoreRequest | None = None,
+    facts: FactsPolicy = DEFAULT_FACTS,
 ) -> tuple[Report, str]:
     """Capture and analyze one crash below ``root``; its report, and the same for people.
 
@@ -78,7 +84,13 @@ def keep_crash(
     home = root / name.id
     home.mkdir(mode=0o700, exist_ok=True)
     try:
-        captured = capture(directory, name, home / ARTIFACT_SNAPSHOT, core=lambda _: core or "")
+        captured = capture(
+            directory,
+            name,
+            home / ARTIFACT_SNAPSHOT,
+            facts=facts,
+            core=lambda _: core or "",
+        )
     except (StillframeError, OSError):
         home.rmdir()
         raise
@@ -86,11 +98,12 @@ def keep_crash(
         analysis, problem = _analyze(captured)
         report = Report(
             id=captured.id,
-            command=tuple(command),
+            command=_redacted(command, captured),
             snapshot=str(captured.path),
             bytes=captured.bytes,
             sha256=captured.sha256,
             core=str(home / ARTIFACT_CORE) if captured.core else None,
+            facts=_keep_facts(home, captured),
             attested=captured.attested,
             complete=captured.complete,
             held_millis=captured.held_millis,
@@ -101,6 +114,19 @@ def keep_crash(
     (home / ARTIFACT_REPORT_JSON).write_bytes(msgspec.json.encode(report))
     (home / ARTIFACT_REPORT_TEXT).write_text(text)
     return report, text
+
+
+def _redacted(command: Sequence[str], captured: Capture) -> tuple[str, ...]:
+    redactor = captured.facts.redactor if captured.facts else Redactor()
+    return tuple(redactor.mask_arguments(command))
+
+
+def _keep_facts(home: Path, captured: Capture) -> str | None:
+    if captured.facts is None:
+        return None
+    path = home / ARTIFACT_FACTS
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(captured.facts.facts), indent=1))
+    return str(path)
 
 
 def _analyze(captured: Capture) -> tuple[Analysis | None, tuple[str, ...]]:
@@ -125,10 +151,12 @@ def _render(report: Report, captured: Capture) -> str:
         extra["JVM's log"] = str(captured.path.with_name(ARTIFACT_HS_ERR))
     if not report.complete:
         extra["Incomplete"] = "the process was killed while its snapshot was written"
+    facts = render_facts(captured.facts.facts) if captured.facts else ""
     if report.analysis is not None:
-        return render_text(report.analysis, extra) + _list("Not captured:", captured.soft_errors)
+        text = render_text(report.analysis, extra)
+        return text + facts + _list("Not captured:", captured.soft_errors)
     head = "".join(f"{label + ':':<13}{value}\n" for label, value in extra.items())
-    return f"A process crashed.\n\n{head}" + _list("Not found out:", report.soft_errors)
+    return f"A process crashed.\n\n{head}{facts}" + _list("Not found out:", report.soft_errors)
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

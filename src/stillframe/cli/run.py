@@ -12,6 +12,7 @@ from typing import Final
 import click
 import msgspec
 
+from stillframe.capture.facts import FactsPolicy
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
 from stillframe.cli.child import Child, StartError, die_like, hold_signals
@@ -56,6 +57,20 @@ ENV_ASAN: Final = "ASAN_OPTIONS"
     metavar="BYTES",
     help="Largest full core, compressed; a larger one is cut.",
 )
+@click.option(
+    "--facts",
+    "facts_wanted",
+    default="all",
+    show_default=True,
+    metavar="LIST",
+    help="Facts to take of a process, by comma: all, none, names, -name for all but it.",
+)
+@click.option(
+    "--facts-env-allow",
+    default="",
+    metavar="LIST",
+    help="More variables whose values may be kept, by comma; a * behind makes a prefix.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print each report as one line of JSON.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
@@ -64,6 +79,8 @@ def run(
     timeout_hold: float,
     core: bool,
     core_bytes: int,
+    facts_wanted: str,
+    facts_env_allow: str,
     as_json: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -73,8 +90,12 @@ def run(
     go to standard error.
     """
     try:
+        facts = FactsPolicy.parse(facts_wanted, facts_env_allow)
+    except ValueError as error:
+        raise click.UsageError(f"--facts, --facts-env-allow: {error}") from error
+    try:
         request = CoreRequest(hold_seconds=timeout_hold, max_bytes=core_bytes) if core else None
-        status = _run(keep, timeout_hold, request, as_json, command)
+        status = _run(keep, timeout_hold, as_json, command, core=request, facts=facts)
     except StartError as error:
         _say(str(error))
         raise SystemExit(error.status) from error
@@ -87,9 +108,11 @@ def run(
 def _run(
     keep: Path | None,
     timeout_hold: float,
-    core: CoreRequest | None,
     as_json: bool,
     command: Sequence[str],
+    *,
+    core: CoreRequest | None,
+    facts: FactsPolicy,
 ) -> int:
     root = evidence_root(keep, os.environ)
     library = find_library(os.environ)
@@ -97,7 +120,7 @@ def _run(
     printing = threading.Lock()
 
     def take(directory: SnapshotDirectory, name: SnapshotName) -> None:
-        report, text = keep_crash(root, directory, name, command, core)
+        report, text = keep_crash(root, directory, name, command, core=core, facts=facts)
         with printing:
             _print(msgspec.json.encode(report).decode() if as_json else f"\n{text}")
 

@@ -56,6 +56,7 @@ def test_the_evidence_is_kept_for_the_artifacts_pod_and_the_original_goes(
 
     assert {artifact.file for artifact in report.artifacts} == {
         names.ARTIFACT_SNAPSHOT,
+        names.ARTIFACT_FACTS,
         names.ARTIFACT_REPORT_TEXT,
         names.ARTIFACT_REPORT_JSON,
     }

@@ -1,6 +1,7 @@
 """A fresh directory on tmpfs, a place for evidence, and one real snapshot as material."""
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +47,12 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     crash(place, CRASHER, "null_write").wait()
     (snapshot,) = place.glob("*.core")
     return snapshot
+
+
+@pytest.fixture(scope="session")
+def orphan_thread(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program whose leader has ended when another of its threads crashes."""
+    program = tmp_path_factory.mktemp("bin") / "orphan_thread"
+    source = Path(__file__).with_name("orphan_thread.c")
+    subprocess.run(["gcc", "-g", "-pthread", "-o", program, source], check=True)
+    return program

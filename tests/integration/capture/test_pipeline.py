@@ -218,14 +218,6 @@ def musl_loader(program: Path) -> Path:
     return Path(text.stdout.partition("interpreter: ")[2].partition("]")[0])
 
 
-@pytest.fixture(scope="session")
-def orphan_thread(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("bin") / "orphan_thread"
-    source = Path(__file__).with_name("orphan_thread.c")
-    subprocess.run(["gcc", "-g", "-pthread", "-o", program, source], check=True)
-    return program
-
-
 def test_a_thread_that_outlives_its_leader_is_captured(
     snapshots: Path, directory: SnapshotDirectory, copy: Path, orphan_thread: Path
 ) -> None:

@@ -95,9 +95,40 @@ def test_the_report_names_function_file_and_line(local: Local) -> None:
     assert (home / "report.txt").read_text() in printed
     assert gdb_frames(CRASHER, home / "snapshot.core")[0] == "null_write"
     assert sorted(path.name for path in home.iterdir()) == [
-        "report.json", "report.txt", "snapshot.core",
+        "facts.json", "report.json", "report.txt", "snapshot.core",
     ]  # fmt: skip
     assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_facts_are_printed_and_kept(local: Local) -> None:
+    printed = local.run(*NO_CORE, CRASHER, "null_write", LC_ALL="C").stderr.decode()
+    facts = msgspec.json.decode(Path(local.report["facts"]).read_bytes())
+    assert facts["command"]["arguments"] == [str(CRASHER), "null_write"]
+    assert facts["environment"]["values"]["LC_ALL"] == "C"
+    assert f"\nFacts:\n  Command:     {CRASHER} null_write\n" in printed
+    assert "    LC_ALL=C\n" in printed
+    assert "Not known" not in printed
+
+
+def test_facts_are_switched_off_and_more_variables_allowed(local: Local) -> None:
+    options = ("--facts=none,environment", "--facts-env-allow", "APP_*")
+    printed = local.run(*NO_CORE, CRASHER, "int3", options=options, APP_ENV="x").stderr.decode()
+    assert "APP_ENV=x" in printed
+    assert "Command:" not in printed
+    wrong = local.run("true", options=("--facts", "everything"))
+    assert wrong.returncode == 2
+    assert b"'everything' is no fact" in wrong.stderr
+
+
+def test_a_secret_is_printed_nowhere_and_kept_in_cores_only(local: Local) -> None:
+    secret = "correct-horse-battery"
+    ours = local.run(
+        *NO_CORE, CRASHER, "null_write", f"--token={secret}", secret, APP_PASSWORD=secret
+    )
+    assert secret.encode() not in ours.stderr
+    home = Path(local.report["snapshot"]).parent
+    for path in home.iterdir():
+        assert (secret.encode() in path.read_bytes()) == path.name.endswith(".core"), path
 
 
 def test_a_musl_program_is_covered(local: Local) -> None:

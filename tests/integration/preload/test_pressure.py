@@ -6,6 +6,7 @@
 - no /proc, not dumpable, no descriptors, a seccomp filter that says EPERM
 """
 
+import errno
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from tests.integration.preload.conftest import Outcome, Stage
+from tests.integration.preload.conftest import LIBRARY, Outcome, Stage
 from tests.integration.preload.snapshot import Flag, Snapshot
 
 SEGV = -signal.SIGSEGV
@@ -206,6 +207,36 @@ def test_filter_that_forbids_our_calls_changes_nothing(stage: Stage) -> None:
     assert captured.status == natively.status == SEGV
     assert Flag.FD_TABLE_SHARED in captured.snapshot.flags
     assert captured.snapshot.gdb_frames()[0].function == "null_read"
+
+
+HALF_READABLE_FILTER = """
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, *5 * [ctypes.c_long]]
+pages = libc.mmap(None, 3 * 4096, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+libc.mprotect(ctypes.c_void_p(pages + 4096), 4096, 0)
+program = (ctypes.c_uint64 * 2)(3 * 4096 // 8, pages)
+libc.prctl(38, 1, 0, 0, 0)
+print(libc.prctl(22, 2, ctypes.byref(program), 0, 0), ctypes.get_errno())
+"""
+"""A program with a page in its middle that nobody can read."""
+
+
+def test_filter_that_cannot_be_read_is_the_kernels_to_refuse(stage: Stage) -> None:
+    natively, captured = (
+        subprocess.run(
+            ["env", *preload, "/usr/bin/python3", "-c", HALF_READABLE_FILTER],
+            env=stage.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for preload in ((), (f"LD_PRELOAD={LIBRARY}",))
+    )
+
+    assert natively.stdout == f"-1 {errno.EFAULT}\n"
+    assert (captured.returncode, captured.stdout) == (natively.returncode, natively.stdout)
 
 
 def test_library_makes_no_system_call_in_a_healthy_process(stage: Stage) -> None:

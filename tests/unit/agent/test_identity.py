@@ -61,7 +61,56 @@ LAYOUTS = {
     "seen from our own cgroup namespace": [f"0::/../../besteffort/pod{UID}/{ID}"],
     "with a cgroup root of the kubelet": [f"7:blkio:/spike/kubepods/burstable/pod{UID}/{ID}"],
     "systemd in the container": [f"0::/kubepods/burstable/pod{UID}/{ID}/init.scope"],
+    "CRI-O, an exec in its container": [
+        f"0::/kubepods.slice/kubepods-pod{SLICE_UID}.slice/crio-{ID}.scope/exec-1f"
+    ],
+    "k3s in a container, v1": [
+        f"5:memory:/docker/{OTHER_ID}/kubepods/burstable/pod{UID}/{ID}",
+        f"1:name=systemd:/docker/{OTHER_ID}/kubepods/burstable/pod{UID}/{ID}",
+    ],
+    "both versions, the unified one unused by the runtime": [
+        f"5:memory:/kubepods.slice/kubepods-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope",
+        "0::/system.slice/containerd.service",
+    ],
 }
+
+RUNTIMES = {"containerd": "cri-containerd", "CRI-O": "crio", "cri-dockerd": "docker"}
+"""Prefix of a scope's name: containerd's CRI plugin (``getCgroupsPath``), CRI-O
+``internal/config/cgmgr`` (``CrioPrefix``), Docker's ``daemon/oci_linux.go``, whose parent
+cri-dockerd sets to the pod's cgroup."""
+CONTROLLERS = ("cpu,cpuacct", "memory", "pids", "name=systemd")
+
+
+def layout(runtime: str, version: int, driver: str, qos: str) -> list[str]:
+    """``/proc/PID/cgroup`` of a container, as the kubelet and a runtime make it.
+
+    The pod's cgroup is the kubelet's (``pkg/kubelet/cm``, ``cgroup_manager_linux.go``): a
+    guaranteed pod's is right below ``kubepods``; the systemd driver has ``_`` for ``-``.
+    """
+    classes = ["kubepods", *([qos] if qos != "guaranteed" else [])]
+    if driver == "systemd":
+        slices = ["-".join(classes[: at + 1]) for at in range(len(classes))]
+        parts = [*slices, f"{slices[-1]}-pod{SLICE_UID}"]
+        path = "/".join([*(f"{part}.slice" for part in parts), f"{RUNTIMES[runtime]}-{ID}.scope"])
+    else:
+        own = f"crio-{ID}" if runtime == "CRI-O" else ID
+        path = "/".join([*classes, f"pod{UID}", own])
+    if version == 2:
+        return [f"0::/{path}"]
+    return [*(f"{number}:{name}:/{path}" for number, name in enumerate(CONTROLLERS, 1)), "0::/"]
+
+
+@pytest.mark.parametrize("qos", ["guaranteed", "burstable", "besteffort"])
+@pytest.mark.parametrize("driver", ["cgroupfs", "systemd"])
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_version_driver_and_class_names_pod_and_container(
+    runtime: str, version: int, driver: str, qos: str
+) -> None:
+    lines = layout(runtime, version, driver, qos)
+    assert parse_cgroup(lines) == Placement(UID, ID)
+    relative = [line.replace(":/", ":/../../../", 1) for line in lines]
+    assert parse_cgroup(relative) == Placement(UID, ID), "seen from a namespace of our own"
 
 
 @pytest.mark.parametrize("lines", LAYOUTS.values(), ids=LAYOUTS)
@@ -90,6 +139,11 @@ def test_a_container_cannot_move_itself_to_another_pod_by_nesting() -> None:
         [f"0::/kubepods/podinfo/{ID}"],
         [f"0::/docker/{ID}"],
         [f"0::/kubepods.slice/kubepods-pod{SLICE_UID}.slice/crio-conmon-{ID}.scope"],
+        [f"4:memory:/kubepods/burstable/pod{UID}/crio-conmon-{ID}"],
+        [f"0::/system.slice/crio-conmon-{ID}.scope"],
+        [f"0::/k8s.io/{ID}"],
+        [f"0::/system.slice/docker-{ID}.scope"],
+        [f"0::/machine.slice/libpod-{ID}.scope/container"],
         ["garbage"],
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stillframe_agent.identity import Placement
-from stillframe_agent.pods import PodIdentity, Wish, from_logs, identify, wish
+from stillframe_agent.pods import PodIdentity, Wish, from_logs, identify, image, wish
 
 from stillframe import names
 
@@ -108,3 +108,73 @@ def test_a_bundle_tells_what_is_wanted(
 @pytest.mark.parametrize("config", [{}, {"process": []}, {"process": {"env": "x"}}, [], "{"])
 def test_an_unreadable_bundle_wants_nothing(tmp_path: Path, config: object) -> None:
     assert wish(PLACE, bundle(tmp_path, "config.json", config)) is None
+
+
+DIGEST = f"sha256:{'c3' * 32}"
+
+
+@pytest.mark.parametrize(
+    ("file", "annotations", "known"),
+    [
+        (
+            "config.json",
+            {"io.kubernetes.cri.image-name": "docker.io/library/cart:1"},
+            ("docker.io/library/cart:1", ""),
+        ),
+        (
+            "config.json",
+            {"io.kubernetes.cri.image-name": f"docker.io/library/cart@{DIGEST}"},
+            (f"docker.io/library/cart@{DIGEST}", DIGEST),
+        ),
+        (
+            "userdata/config.json",
+            {
+                "io.kubernetes.cri-o.ImageName": "quay.io/shop/cart:1",
+                "io.kubernetes.cri-o.ImageRef": "c3" * 32,
+            },
+            ("quay.io/shop/cart:1", "c3" * 32),
+        ),
+        (
+            "userdata/config.json",
+            {
+                "io.kubernetes.cri-o.Image": "quay.io/shop/cart:1",
+                "io.kubernetes.cri-o.ImageName": "",
+                "io.kubernetes.cri-o.ImageRef": f"quay.io/shop/cart@{DIGEST}",
+            },
+            ("quay.io/shop/cart:1", DIGEST),
+        ),
+        ("config.json", {}, ("", "")),
+        ("config.json", {"io.kubernetes.cri.image-name": 7}, ("", "")),
+    ],
+    ids=["containerd", "containerd by digest", "CRI-O", "older CRI-O", "unknown", "wrong type"],
+)
+def test_a_bundle_tells_the_image(
+    tmp_path: Path, file: str, annotations: dict[str, object], known: tuple[str, str]
+) -> None:
+    assert image(PLACE, bundle(tmp_path, file, {"annotations": annotations})) == known
+
+
+def test_without_a_bundle_the_image_is_unknown(tmp_path: Path) -> None:
+    assert image(PLACE, tmp_path) == ("", "")
+
+
+def test_a_pod_of_cri_dockerd_is_told_by_its_logs(tmp_path: Path) -> None:
+    """Docker's bundles have no annotation of Kubernetes; its logs are links with the id.
+
+    cri-dockerd's ``createContainerLogSymlink`` makes ``<restarts>.log`` a link to the daemon's
+    ``<id>-json.log``.
+    """
+    bundles = bundle(tmp_path / "bundles", "config.json", {"annotations": {}})
+    log_dir = logs(tmp_path / "logs", "app", "sidecar", names.INIT_CONTAINER)
+    for container, id_ in (("app", ID), ("sidecar", "b2" * 32)):
+        link = log_dir / f"shop_cart-1_{UID}" / container / "3.log"
+        link.symlink_to(f"/var/lib/docker/containers/{id_}/{id_}-json.log")
+    assert identify(PLACE, bundles, log_dir) == WHOLE
+    assert image(PLACE, bundles) == ("", "")
+
+
+def test_a_static_pods_directory_is_found_by_its_uid_without_dashes(tmp_path: Path) -> None:
+    uid = "0123456789abcdef0123456789abcdef"
+    directory = tmp_path / f"kube-system_etcd-node-1_{uid}" / "etcd"
+    directory.mkdir(parents=True)
+    assert from_logs(uid, tmp_path) == PodIdentity(uid, "kube-system", "etcd-node-1", "etcd")

@@ -17,6 +17,7 @@ from stillframe_agent.metrics import Metrics
 from stillframe_agent.settings import ENV_PREFIX, Settings, parse_address
 
 from stillframe import __version__
+from stillframe.capture.facts import FactsPolicy
 from stillframe.errors import PermanentError
 
 README = Path(__file__).parents[3] / "agent/README.md"
@@ -48,6 +49,9 @@ def test_the_server_name_is_the_addresss_host_unless_set() -> None:
         ("artifacts_free_bytes", -1),
         ("spool_bytes", 0),
         ("spool_items", 0),
+        ("facts", "everything"),
+        ("facts", ""),
+        ("facts_env_allow", "*"),
         ("log_level", "loud"),
     ],
 )
@@ -111,3 +115,9 @@ def test_the_readme_lists_every_metric() -> None:
     )
     ours = {metric.name for metric in Metrics().registry.collect()}
     assert documented == {name for name in ours if name.startswith("stillframe_agent_")}
+
+
+def test_the_facts_policy_is_that_of_the_settings() -> None:
+    assert Settings(**REQUIRED).facts_policy == FactsPolicy()
+    policy = Settings(**REQUIRED, facts="kernel", facts_env_allow="APP_*").facts_policy
+    assert policy == FactsPolicy.parse("kernel", "APP_*")

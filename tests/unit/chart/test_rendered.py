@@ -14,6 +14,7 @@ import stillframe_operator.settings as operator
 import yaml
 
 from stillframe import names
+from stillframe.capture.facts import FactsPolicy
 
 ROOT = Path(__file__).resolve().parents[3]
 RENDERED = ROOT / "deploy/helm/stillframe/examples/rendered"
@@ -308,3 +309,15 @@ def test_the_default_example_keeps_the_generated_crds() -> None:
         assert found["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
         assert found == crd
     assert not kept
+
+
+def test_the_agents_facts_are_those_of_the_values(rendered: Rendered) -> None:
+    settings = environment(pod_of(rendered, names.COMPONENT_AGENT))
+    policy = FactsPolicy.parse(
+        settings["STILLFRAME_AGENT_FACTS"], settings["STILLFRAME_AGENT_FACTS_ENV_ALLOW"]
+    )
+    hardened = policy.allows("FEATURE_X")
+    assert policy == (
+        FactsPolicy.parse("-log,-command", "APP_ENV,FEATURE_*") if hardened else FactsPolicy()
+    )
+    assert hardened == ("registry.example.org" in str(rendered))
