@@ -53,6 +53,8 @@ log: Final = logging.getLogger(__name__)
 
 _MARKER_RETRY: Final = tuple(0.005 * 2**n for n in range(12))
 """Seconds between looks for a new volume's marker: the kubelet makes it right after the mount."""
+_FAILED_RETRY: Final = 10.0
+"""Seconds until a volume that could not be watched is tried again."""
 _SECOND_LIFE: Final = 1.0
 """Seconds after which a volume that was let go of may have a marker again."""
 _EVENTS_MOST: Final = 400
@@ -143,6 +145,8 @@ class Watcher:
             pods_dir,
             lambda volumes: self._loop.call_soon_threadsafe(self._mounts_changed, volumes),
         )
+        self.unwatched: dict[Volume, str] = {}
+        """Mounted volumes whose crashes we do not see, and why; tried again now and then."""
         self.swept = asyncio.Event()
         """Set when every directory that was there at the start has been looked into."""
 
@@ -166,6 +170,8 @@ class Watcher:
         for volume, directory in list(self._directories.items()):
             if volume not in mounted:
                 self._leave(directory)
+        for volume in self.unwatched.keys() - mounted:
+            del self.unwatched[volume]
         for volume in fresh:
             self._enter(volume, _MARKER_RETRY)
         self.swept.set()
@@ -177,12 +183,17 @@ class Watcher:
         try:
             directory = self._adopt(volume)
         except FileNotFoundError:
+            self.unwatched.pop(volume, None)
             if retries:
                 self._loop.call_later(retries[0], self._enter, volume, retries[1:])
         except (StillframeError, OSError) as error:
-            self._metrics.directories_failed.inc()
-            event(log, logging.ERROR, f"cannot watch a volume: {error}", pod_uid=volume.pod_uid)
+            if volume not in self.unwatched:
+                self._metrics.directories_failed.inc()
+                event(log, logging.ERROR, f"cannot watch a volume: {error}", pod_uid=volume.pod_uid)
+            self.unwatched[volume] = str(error)
+            self._loop.call_later(_FAILED_RETRY, self._enter, volume, ())
         else:
+            self.unwatched.pop(volume, None)
             self.sweep(directory)
 
     def _adopt(self, volume: Volume) -> WatchedDirectory:
@@ -255,9 +266,14 @@ class Watcher:
         if not directory.open:
             return
         directory.flooded = False
-        directory.names = self._watch_names(directory.snapshots)
-        self._by_watch[directory.names] = directory
-        self.sweep(directory, _NAMES_MOST)
+        try:
+            directory.names = self._watch_names(directory.snapshots)
+        except OSError:  # somebody else took our watch: begin anew
+            self._leave(directory)
+            self._enter(directory.volume, ())
+        else:
+            self._by_watch[directory.names] = directory
+            self.sweep(directory, _NAMES_MOST)
 
     def sweep(self, directory: WatchedDirectory, limit: int = 1024) -> None:
         """Look at ``limit`` names in ``directory``; what was never born is deleted."""
