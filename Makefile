@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTEST := pytest -q
 # Two cores: files are spread over workers only where tests share nothing.
-SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* tests/crashers/* deploy/helm/* 2>/dev/null)
+SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* tests/crashers/* tests/s3/* deploy/helm/* 2>/dev/null)
 C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.[ch]' 'tests/*.cc' 'tests/*.cpp' 'examples/*.c')
 CLUSTER_NAME ?= sftest
 
@@ -82,6 +82,7 @@ test-unit: venv build ## Unit and property tests: need nothing
 	$(PYTEST) tests/unit tests/property
 
 test-integration: venv build ## Real crashes on this kernel, gdb and drgn as oracles (root)
+	@tests/s3/build > /dev/null
 	$(PYTEST) tests/integration
 
 test-preload: venv build ## The crash matrix: each way to die, libc, pid 1 or not, machine; prints it

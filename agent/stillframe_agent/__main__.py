@@ -31,8 +31,9 @@ def _options(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None
         for name in reversed(wanted):
             kind, help_text = get_args(hints[name])
             default = fields[name].default
+            option = name.replace("_", "-")
             command = click.option(
-                f"--{name.replace('_', '-')}",
+                f"--{option}/--no-{option}" if kind is bool else f"--{option}",
                 envvar=f"{ENV_PREFIX}{name.upper()}",
                 type=_PATH if kind is Path else kind,
                 help=help_text,

@@ -13,18 +13,21 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from stillframe.api.crashreport import MAX_SAMPLES
 from stillframe_agent import health, selftest
 from stillframe_agent.analyze import Analyzer
-from stillframe_agent.artifacts import Artifacts, Quota
+from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.collect import Collected, Collector
 from stillframe_agent.conditions import conditions, of_directory, see, unwritable
 from stillframe_agent.decide import Limits
 from stillframe_agent.logs import event
 from stillframe_agent.manifest import Manifest, Phase
 from stillframe_agent.metrics import Metrics
+from stillframe_agent.quota import Quota
 from stillframe_agent.settings import Settings
 from stillframe_agent.spool import Spool
 from stillframe_agent.submit import GrpcIntake, Submitter
+from stillframe_agent.upload import Store, Uploader
 from stillframe_agent.watch import Watcher
 from stillframe_agent.worker import Worker
 
@@ -45,6 +48,7 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     metrics = Metrics()
     state = health.Health(waiting_for={"the spool"}, conditions=selftest.run())
+    state.current()
     metrics.registry.register(state)
     async with await health.serve(settings.listen_address, state.ready, metrics.registry) as server:
         event(log, logging.INFO, "listening", port=server.sockets[0].getsockname()[1])
@@ -74,15 +78,31 @@ async def _work(
 ) -> None:
     """Everything that must not happen twice on one node."""
     _allow_descriptors()
-    artifacts = Artifacts(settings.artifacts_dir, _quota(settings), metrics)
+    wanted = bool(settings.upload_url)
+    artifacts = Artifacts(settings.artifacts_dir, _quota(settings), metrics, uploads=wanted)
     unfinished = artifacts.load()
     intake = GrpcIntake(settings, metrics)
-    submitter = Submitter(intake, spool, artifacts, metrics)
+    uploader = Uploader(_store(settings), artifacts, metrics, state.conditions) if wanted else None
+    submitter = Submitter(
+        intake,
+        spool,
+        artifacts,
+        metrics,
+        retry_seconds=settings.retry_seconds,
+        kept=uploader.upload if uploader else lambda _report_id: None,
+    )
     worker = Worker(
         Collector(settings, artifacts, metrics),
-        Analyzer(artifacts, spool, metrics),
+        Analyzer(
+            artifacts,
+            spool,
+            metrics,
+            variables=settings.variables,
+            bundle_bytes=settings.bundle_bytes,
+        ),
         limits=Limits(captures=settings.captures, captures_of_pod=max(1, settings.captures // 4)),
         analyses=settings.analyses,
+        retry_seconds=settings.retry_seconds,
         metrics=metrics,
         reported=submitter.submit,
     )
@@ -91,11 +111,12 @@ async def _work(
         submitter.submit(report_id)
     for manifest in unfinished:
         if manifest.report_id in spooled:
-            artifacts.update(replace(manifest, phase=Phase.REPORTED))
+            _reported(artifacts, manifest)
         else:
             worker.resume(Collected(_orphaned(manifest)))
     watcher = Watcher(settings.pods_dir, worker.found, metrics)
     delivery = asyncio.create_task(submitter.run(settings.sync_seconds))
+    uploads = asyncio.create_task(uploader.run()) if uploader else None
     delivery.add_done_callback(lambda _task: stop.set())
     state.look = lambda: conditions(see(settings, spool, intake, watcher), settings)
     state.waiting_for = {"the first sweep"}
@@ -110,8 +131,10 @@ async def _work(
     await worker.drain(DRAIN_SECONDS)
     if delivery.done():
         delivery.result()
-    delivery.cancel()
-    await asyncio.wait([delivery])
+    ending = [task for task in (delivery, uploads) if task is not None]
+    for task in ending:
+        task.cancel()
+    await asyncio.wait(ending)
     await intake.close()
     event(log, logging.INFO, "stopped")
 
@@ -121,7 +144,24 @@ def _quota(settings: Settings) -> Quota:
         max_bytes=settings.artifacts_bytes,
         max_age=settings.artifacts_age_seconds,
         free_bytes=settings.artifacts_free_bytes,
+        per_group=MAX_SAMPLES,
     )
+
+
+def _store(settings: Settings) -> Store:
+    from stillframe_agent.objectstore import ObjectStore  # noqa: PLC0415 -- only where wanted
+
+    return ObjectStore(
+        settings.upload_url, settings.upload_endpoint, settings.upload_region, settings.upload_dir
+    )
+
+
+def _reported(artifacts: Artifacts, manifest: Manifest) -> None:
+    """A sample whose report is in the spool: its agent died between the two steps."""
+    try:
+        artifacts.update(replace(manifest, phase=Phase.REPORTED))
+    except OSError as error:
+        event(log, logging.WARNING, f"ignoring a manifest that our disk refused: {error}")
 
 
 def _orphaned(manifest: Manifest) -> Manifest:

@@ -16,8 +16,10 @@ from msgspec.structs import replace
 
 from stillframe import names
 from stillframe.analysis import Analysis, AnalysisError, analyze, render_text
+from stillframe.errors import StillframeError
 from stillframe.rpc.v1.intake_pb2 import Report
 from stillframe_agent.artifacts import Artifacts
+from stillframe_agent.bundle import bundle
 from stillframe_agent.collect import Collected
 from stillframe_agent.facts import section
 from stillframe_agent.files import write_durably
@@ -36,10 +38,20 @@ _MAX_ATTEMPTS: Final = 2
 class Analyzer:
     """Analyses samples; called from a few threads at once."""
 
-    def __init__(self, artifacts: Artifacts, spool: Spool, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        spool: Spool,
+        metrics: Metrics,
+        *,
+        variables: bool,
+        bundle_bytes: int,
+    ) -> None:
+        self._bundle_bytes = bundle_bytes
         self._artifacts = artifacts
         self._spool = spool
         self._metrics = metrics
+        self._variables = variables
 
     def conclude(self, collected: Collected) -> str:
         """Analyse a sample and spool its report; the report's id.
@@ -52,9 +64,13 @@ class Analyzer:
         analysis, failure = self._analyze(manifest, collected.modules)
         if analysis is not None:
             manifest = self._keep(manifest, analysis)
-            # Before anybody is told of these files: a later agent finds the report
-            # in the spool and does not look at the sample again.
-            self._artifacts.update(manifest)
+        if self._bundle_bytes and collected.modules:
+            # In order of address; a program lies below its libraries.
+            program = analysis.modules[0].path if analysis and analysis.modules else ""
+            manifest = self._bundle(manifest, collected.modules, program)
+        # Before anybody is told of its files: a later agent finds the report in the
+        # spool and does not look at the sample again.
+        self._artifacts.update(manifest)
         report = build(manifest, analysis, failure)
         self._spool.add(report)
         self._artifacts.update(replace(manifest, phase=Phase.REPORTED))
@@ -71,7 +87,7 @@ class Analyzer:
         core_fd = os.open(snapshot, os.O_RDONLY | os.O_CLOEXEC)
         started = time.monotonic()
         try:
-            analysis = analyze(core_fd, modules)
+            analysis = analyze(core_fd, modules, variables=self._variables)
         except AnalysisError as error:
             self._metrics.analyses.labels("failed").inc()
             return None, f"the analysis failed: {error}"
@@ -99,6 +115,19 @@ class Analyzer:
         kept = (_kept(name, data) for name, data in documents.items())
         evidence = (file for file in manifest.files if file.kind != "report")
         return replace(manifest, files=(*evidence, *kept))
+
+    def _bundle(
+        self, manifest: Manifest, modules: tuple[tuple[str, int], ...], program: str
+    ) -> Manifest:
+        """Keep the process's files with its core, while we have them open; or say why not."""
+        limit = min(self._bundle_bytes, self._artifacts.room(manifest.pod.namespace))
+        directory = self._artifacts.path(manifest.report_id)
+        try:
+            kept = bundle(directory, manifest, modules, program=program, limit=limit)
+        except (StillframeError, OSError) as error:
+            errors = (*manifest.soft_errors, f"no debug bundle: {error}")
+            return replace(manifest, soft_errors=errors)
+        return replace(manifest, files=(*manifest.files, kept))
 
 
 def _kept(name: str, data: bytes) -> KeptFile:

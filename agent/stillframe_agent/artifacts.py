@@ -6,13 +6,13 @@ structured report and the `Manifest`.  The artifacts pod serves these files to
 """
 
 import hashlib
+import logging
 import os
 import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,62 +20,15 @@ from msgspec.structs import replace
 
 from stillframe import names
 from stillframe_agent.files import write_durably
+from stillframe_agent.logs import event
 from stillframe_agent.manifest import EVIDENCE, KeptFile, Manifest, Phase, decode, encode
 from stillframe_agent.metrics import Metrics
+from stillframe_agent.quota import Quota, Sample, room, surplus
+
+log: Final = logging.getLogger(__name__)
 
 _REPORT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _TRASH: Final = ".trash-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """What may be kept."""
-
-    max_bytes: int
-    max_age: float
-    """Seconds."""
-    free_bytes: int
-    """Free space of the disk that we leave to others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What quotas look at."""
-
-    report_id: str
-    created: float
-    bytes: int
-    deletable: bool
-    """False while the sample is captured and analysed."""
-
-
-def surplus(
-    samples: Iterable[Sample], quota: Quota, now: float, free: int, incoming: int = 0
-) -> list[tuple[str, str]]:
-    """The samples that must go, oldest first: ``(report id, why)``.
-
-    ``free`` is the disk's free space now, and ``incoming`` what is about to be
-    written, in bytes.  ``why`` is ``age``, ``quota`` or ``free-space``.
-    """
-    oldest_first = sorted(samples, key=lambda sample: (sample.created, sample.report_id))
-    total = sum(sample.bytes for sample in oldest_first) + incoming
-    free -= incoming
-    gone = []
-    for sample in oldest_first:
-        if not sample.deletable:
-            continue
-        if now - sample.created > quota.max_age:
-            why = "age"
-        elif total > quota.max_bytes:
-            why = "quota"
-        elif free < quota.free_bytes:
-            why = "free-space"
-        else:
-            break
-        gone.append((sample.report_id, why))
-        total -= sample.bytes
-        free += sample.bytes
-    return gone
 
 
 class Artifacts:
@@ -86,8 +39,12 @@ class Artifacts:
         root: Path,
         quota: Quota,
         metrics: Metrics,
+        *,
+        uploads: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """``uploads``: whether samples that are not in the object store yet go last."""
+        self._uploads = uploads
         self.root = root
         self._quota = quota
         self._metrics = metrics
@@ -142,17 +99,32 @@ class Artifacts:
         return directory
 
     def update(self, manifest: Manifest) -> None:
-        """Write ``manifest`` durably; a sample deleted meanwhile stays deleted."""
+        """Write ``manifest`` durably; a sample deleted meanwhile stays deleted.
+
+        Raises `OSError` when our disk refuses: then ``manifest`` is what we go
+        by, and an agent that comes after us repeats the step that it tells of.
+        """
         with self._lock:
             if manifest.report_id in self._manifests:
-                directory = self.path(manifest.report_id)
-                write_durably(directory / names.ARTIFACT_MANIFEST, encode(manifest))
-                self._record(manifest)
+                self._update(manifest)
+
+    def revise(self, report_id: str, **changes: object) -> None:
+        """As `update`, for some fields: whatever else has changed meanwhile stays."""
+        with self._lock:
+            manifest = self._manifests.get(report_id)
+            if manifest is not None:
+                self._update(replace(manifest, **changes))
 
     def get(self, report_id: str) -> Manifest | None:
         """The manifest of a sample; None when it has gone."""
         with self._lock:
             return self._manifests.get(report_id)
+
+    def pending(self) -> list[str]:
+        """The samples that are to be uploaded, oldest first."""
+        with self._lock:
+            manifests = [one for one in self._manifests.values() if one.pending]
+        return [one.report_id for one in sorted(manifests, key=lambda one: one.created)]
 
     def path(self, report_id: str) -> Path:
         """The directory of a sample."""
@@ -179,33 +151,52 @@ class Artifacts:
                 self._delete(report_id, "tombstone")
         return len(doomed)
 
-    def enforce(self, incoming: int = 0) -> bool:
-        """Delete what the quotas do not allow, with ``incoming`` bytes to come.
+    def enforce(self, incoming: int = 0, namespace: str = "") -> bool:
+        """Delete what the quotas do not allow, with ``incoming`` bytes to come for ``namespace``.
 
         False when there is no room even so.
         """
         with self._lock:
-            samples = [
-                Sample(report_id, manifest.created, self._bytes[report_id], _deletable(manifest))
-                for report_id, manifest in self._manifests.items()
-            ]
-            for report_id, why in surplus(
-                samples, self._quota, self._clock(), _free(self.root), incoming
-            ):
+            doomed = surplus(
+                self._samples(),
+                self._quota,
+                self._clock(),
+                _free(self.root),
+                incoming=incoming,
+                namespace=namespace,
+            )
+            for report_id, why in doomed:
+                if self._uploads and self._manifests[report_id].pending:
+                    self._metrics.uploads.labels("lost").inc()
+                    event(log, logging.ERROR, "sample lost before its upload", report=report_id)
                 self._delete(report_id, why)
             return _free(self.root) - incoming >= self._quota.free_bytes
 
-    def room(self) -> int:
-        """Bytes that one more file may have, by the quota of all and by the disk's free space."""
+    def room(self, namespace: str) -> int:
+        """Bytes that one more file of ``namespace`` may have, by the quotas and the disk."""
         with self._lock:
-            deletable = sum(
-                self._bytes[report_id]
-                for report_id, manifest in self._manifests.items()
-                if _deletable(manifest)
+            return room(self._samples(), self._quota, _free(self.root), namespace)
+
+    def _samples(self) -> list[Sample]:
+        return [
+            Sample(
+                report_id,
+                manifest.created,
+                self._bytes[report_id],
+                deletable=manifest.phase is Phase.REPORTED,
+                namespace=manifest.pod.namespace,
+                group=manifest.crash_report_uid,
+                pending=self._uploads and manifest.pending,
             )
-            kept = sum(self._bytes.values()) - deletable
-            free = _free(self.root) - self._quota.free_bytes
-            return max(0, min(self._quota.max_bytes - kept, free))
+            for report_id, manifest in self._manifests.items()
+        ]
+
+    def _update(self, manifest: Manifest) -> None:
+        try:
+            file = self.path(manifest.report_id) / names.ARTIFACT_MANIFEST
+            write_durably(file, encode(manifest))
+        finally:
+            self._record(manifest)
 
     def _record(self, manifest: Manifest) -> None:
         directory = self.path(manifest.report_id)
@@ -259,10 +250,6 @@ def _kept(kind: str, path: Path) -> KeptFile:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return KeptFile(kind=kind, file=path.name, bytes=file.tell(), sha256=digest)
-
-
-def _deletable(manifest: Manifest) -> bool:
-    return manifest.phase is Phase.REPORTED
 
 
 def _free(root: Path) -> int:

@@ -76,21 +76,26 @@ class Collector:
         if inode is None:
             return None
         manifest = self._new(seen, inode)
+        namespace = manifest.pod.namespace
         if not self._artifacts.enforce(
-            incoming=self._limits.max_bytes + self._limits.max_hs_err_bytes
+            incoming=self._limits.max_bytes + self._limits.max_hs_err_bytes, namespace=namespace
         ):
-            raise TemporaryError("the node's disk has no room for a snapshot", delay=30)
+            raise TemporaryError(
+                "the node's disk has no room for a snapshot", self._settings.retry_seconds
+            )
         try:
             begun = self._artifacts.begin(manifest)
         except OSError as error:
-            raise TemporaryError(f"cannot write to the state directory: {error}", 30) from error
+            raise TemporaryError(
+                f"cannot write to the state directory: {error}", self._settings.retry_seconds
+            ) from error
         if begun is None:
             discard_all(fd, seen.name)
             self._metrics.captures.labels("repeated").inc()
             return None
         try:
             with (
-                self._cores.of_pod(manifest.pod.uid) as core,
+                self._cores.of_pod(manifest.pod.uid, namespace) as core,
                 capture(
                     seen.directory.snapshots,
                     seen.name,
@@ -109,7 +114,8 @@ class Collector:
             self._refuse(seen, error)
             return None
         except BaseException:
-            self._artifacts.delete(manifest.report_id, "")
+            if not (begun / names.ARTIFACT_SNAPSHOT).exists():  # else it may be the only one
+                self._artifacts.delete(manifest.report_id, "")
             raise
 
     def _new(self, seen: SnapshotFound, inode: int) -> Manifest:
@@ -138,8 +144,7 @@ class Collector:
             files=_files(taken),
             soft_errors=taken.soft_errors if taken.attested else (_UNPROVEN, *taken.soft_errors),
         )
-        manifest = self._keep_facts(manifest, taken)
-        self._artifacts.update(manifest)
+        manifest = self._write_down(self._keep_facts(manifest, taken))
         if taken.core is not None:
             self._artifacts.enforce()  # its size was not known before
         self._metrics.captures.labels(_result(taken)).inc()
@@ -161,6 +166,28 @@ class Collector:
             lost = f"no facts: our disk refused them: {error.strerror}"
             return replace(manifest, soft_errors=(*manifest.soft_errors, lost))
         return replace(manifest, files=(*manifest.files, kept))
+
+    def _write_down(self, manifest: Manifest) -> Manifest:
+        """Make the manifest durable; never raises, for the original is gone.
+
+        Where the disk is too full even for that, a core goes.
+        """
+        try:
+            self._artifacts.update(manifest)
+        except OSError as error:
+            for core in [kept for kept in manifest.files if kept.kind == "core"]:
+                (self._artifacts.path(manifest.report_id) / core.file).unlink()
+                manifest = replace(
+                    manifest,
+                    files=tuple(kept for kept in manifest.files if kept is not core),
+                    soft_errors=(*manifest.soft_errors, f"no full core: {error}"),
+                )
+            try:
+                self._artifacts.update(manifest)
+            except OSError as again:
+                # The analysis begins by writing it, and is tried until that succeeds.
+                event(log, logging.WARNING, f"cannot write to the state directory: {again}")
+        return manifest
 
     def _identify(self, pod: PodIdentity, holder: Holder | None) -> PodIdentity:
         """The pod with its container, as attested; without a process, what the volume says."""

@@ -34,7 +34,7 @@ class Cores:
         """Bytes that each core being taken may have."""
 
     @contextmanager
-    def of_pod(self, pod_uid: str) -> Iterator[CoreWish]:
+    def of_pod(self, pod_uid: str, namespace: str) -> Iterator[CoreWish]:
         """Decides about one process of a pod; its core counts until the end of the context."""
         key = object()
 
@@ -45,7 +45,7 @@ class Cores:
                     asked,
                     self._limits,
                     running=len(self._running),
-                    room_bytes=self._artifacts.room() - sum(self._running.values()),
+                    room_bytes=self._artifacts.room(namespace) - sum(self._running.values()),
                 )
                 if decision.request is not None:
                     self._running[key] = decision.request.max_bytes

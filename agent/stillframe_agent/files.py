@@ -7,14 +7,18 @@ from pathlib import Path
 def write_durably(path: Path, data: bytes) -> None:
     """Replace ``path`` (mode 0640 less the umask) by ``data``, entirely or not at all.
 
-    Raises `OSError`; the temporary file ``.<name>`` is then left to the next try.
+    Raises `OSError`; then nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}")
-    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o640)) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o640)) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 

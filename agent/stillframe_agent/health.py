@@ -45,7 +45,8 @@ class Health(Collector):
         """Every condition as of now; what has changed is logged."""
         found = self.conditions | self.look()
         for reason in found.keys() - self._told:
-            event(log, logging.WARNING, found[reason], reason=str(reason))
+            level = logging.ERROR if reason in STOPPING else logging.WARNING
+            event(log, level, found[reason], reason=str(reason))
         for reason in self._told - found.keys():
             event(log, logging.INFO, "a condition has gone", reason=str(reason))
         self._told = frozenset(found)

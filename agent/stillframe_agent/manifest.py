@@ -43,11 +43,14 @@ class KeptFile(_Record, frozen=True, kw_only=True):
     """One file of the sample."""
 
     kind: str
-    """``snapshot``, ``core``, ``hs_err`` (a JVM's log of its death), ``facts`` or ``report``."""
+    """``snapshot``, ``core``, ``facts``, ``hs_err`` (a JVM's log of its death), ``bundle`` (for
+    gdb) or ``report``."""
     file: str
     bytes: int
     sha256: str
     """Lower-case hex."""
+    url: str = ""
+    """Of its verified copy in the object store; empty until there is one."""
 
 
 class Manifest(_Record, frozen=True, kw_only=True):
@@ -83,6 +86,15 @@ class Manifest(_Record, frozen=True, kw_only=True):
     """The CrashReport that counted it; empty until acknowledged."""
     crash_report: str = ""
     """Its ``namespace/name``."""
+    uploaded: bool = False
+    """Whether all files, and this manifest, are in the object store."""
+    upload_refused: str = ""
+    """Why they never will be."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is to be uploaded, where uploads are wanted: a CrashReport shows it."""
+        return bool(self.crash_report_uid) and not self.uploaded and not self.upload_refused
 
 
 def encode(manifest: Manifest) -> bytes:

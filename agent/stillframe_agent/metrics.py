@@ -89,6 +89,24 @@ class Metrics:
             ["why"],
             registry=registry,
         )
+        self.uploads = Counter(
+            "stillframe_agent_uploads",
+            "Uploads to the object store; result: ok (a whole sample, verified), failed (a file, "
+            "tried again), refused (a sample whose file cannot be read or has changed) or lost "
+            "(a sample deleted for want of room before).",
+            ["result"],
+            registry=registry,
+        )
+        self.upload_bytes = Counter(
+            "stillframe_agent_upload_bytes",
+            "Bytes of files in the object store, verified.",
+            registry=registry,
+        )
+        self.uploads_waiting = Gauge(
+            "stillframe_agent_uploads_waiting",
+            "Samples that are not in the object store yet.",
+            registry=registry,
+        )
         self.spool_items = Gauge(
             "stillframe_agent_spool_items",
             "Reports that are not acknowledged yet.",

@@ -15,6 +15,10 @@ from stillframe.errors import PermanentError
 
 ENV_PREFIX: Final = "STILLFRAME_AGENT_"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_BUCKET_URL: Final = re.compile(
+    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()-]+)*/?", re.ASCII
+)
+_ENDPOINT: Final = re.compile(r"https?://[\w.\[\]:-]+/?", re.ASCII)
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 
@@ -52,6 +56,7 @@ class Settings:
     core_bytes: Annotated[int, "Largest full core, compressed; a larger one is cut."] = _GIB
     core_hold_seconds: Annotated[float, "Longest hold for a full core."] = 30.0
     cores: Annotated[int, "Full cores taken at once; others get their snapshot only."] = 2
+    bundle_bytes: Annotated[int, "Largest debug bundle, before its compression; 0: none."] = 0
     analyses: Annotated[int, "Analysis children at once."] = 1
     facts: Annotated[
         str, "Facts taken of a process, by comma: all, none, names, -name for all but it."
@@ -59,12 +64,20 @@ class Settings:
     facts_env_allow: Annotated[
         str, "More variables whose values may be kept, by comma; a * behind makes a prefix."
     ] = ""
+    variables: Annotated[bool, "Keep the crashing frame's variables in the report's files."] = True
     artifacts_bytes: Annotated[int, "Quota of all artifacts; the oldest go first."] = 2 * _GIB
     artifacts_age_seconds: Annotated[float, "Age at which artifacts go."] = 7 * 86400.0
     artifacts_free_bytes: Annotated[int, "Free space of the disk we never go below."] = _GIB
+    retry_seconds: Annotated[float, "Until a write that our disk refused is tried again."] = 30.0
     spool_bytes: Annotated[int, "Quota of reports that wait for the operator."] = 64 * _MIB
     spool_items: Annotated[int, "Likewise, in reports."] = 4096
     sync_seconds: Annotated[float, "How often the operator is asked what to delete."] = 10.0
+    upload_url: Annotated[str, "s3://bucket/prefix that samples are copied to; empty: none."] = ""
+    upload_endpoint: Annotated[str, "http(s)://host:port of an S3-compatible store."] = ""
+    upload_region: Annotated[str, "The bucket's region; empty: AWS_REGION, or us-east-1."] = ""
+    upload_dir: Annotated[
+        Path, "May hold the AWS file `credentials` and `ca.crt`; else AWS's usual sources count."
+    ] = Path("/etc/stillframe/upload")
     log_level: Annotated[str, f"One of {', '.join(LOG_LEVELS)}."] = "info"
 
     def __post_init__(self) -> None:
@@ -82,10 +95,16 @@ class Settings:
         ):
             if getattr(self, name) < 1:
                 raise _bad(name, "must be at least 1")
-        for name in ("hold_seconds", "sync_seconds", "artifacts_age_seconds", "artifacts_bytes"):
+        for name in (
+            "hold_seconds",
+            "sync_seconds",
+            "retry_seconds",
+            "artifacts_age_seconds",
+            "artifacts_bytes",
+        ):
             if getattr(self, name) <= 0:
                 raise _bad(name, "must be more than 0")
-        for name in ("artifacts_free_bytes", "core_hold_seconds", "cores"):
+        for name in ("artifacts_free_bytes", "core_hold_seconds", "cores", "bundle_bytes"):
             if getattr(self, name) < 0:
                 raise _bad(name, "must not be negative")
         for name, keyword in (("facts", "wanted"), ("facts_env_allow", "environment_allow")):
@@ -93,6 +112,10 @@ class Settings:
                 FactsPolicy.parse(**{keyword: getattr(self, name)})
             except ValueError as error:
                 raise _bad(name, f"makes no sense: {error}") from error
+        if self.upload_url and not _BUCKET_URL.fullmatch(self.upload_url):
+            raise _bad("upload_url", "must be s3://bucket or s3://bucket/prefix")
+        if self.upload_endpoint and not _ENDPOINT.fullmatch(self.upload_endpoint):
+            raise _bad("upload_endpoint", "must be http://host:port or https://host:port")
         if self.log_level not in LOG_LEVELS:
             raise _bad("log_level", f"must be one of {', '.join(LOG_LEVELS)}")
 

@@ -9,16 +9,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
-from msgspec.structs import replace
 
 from stillframe.errors import PermanentError, StillframeError, TemporaryError
 from stillframe.rpc.v1.intake_pb2 import Report, SubmitRequest, SubmitResponse, SyncRequest
 from stillframe.rpc.v1.intake_pb2_grpc import IntakeStub
 from stillframe_agent.artifacts import Artifacts
+from stillframe_agent.backoff import Backoff
 from stillframe_agent.logs import event
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.settings import Settings
@@ -145,47 +145,32 @@ def _converted(error: grpc.aio.AioRpcError) -> StillframeError:
     return TemporaryError(text, delay)
 
 
-class Backoff:
-    """One gate for all that talk to the operator: closed for a while after a failure."""
-
-    def __init__(self, first: float = _BACKOFF_FIRST, most: float = _BACKOFF_MOST) -> None:
-        self._first = first
-        self._most = most
-        self._failures = 0
-        self._until = 0.0
-
-    async def wait(self) -> None:
-        """Until the gate opens; it may have been closed again meanwhile, which does no harm."""
-        await asyncio.sleep(max(0.0, self._until - asyncio.get_running_loop().time()))
-
-    def succeeded(self) -> None:
-        """Open the gate."""
-        self._failures = 0
-        self._until = 0.0
-
-    def failed(self, at_least: float) -> bool:
-        """Close the gate; whether it was open, that is, whether this is news."""
-        now = asyncio.get_running_loop().time()
-        if now < self._until:
-            return False
-        self._failures += 1
-        ceiling = min(self._most, self._first * 2 ** min(self._failures, 16))
-        self._until = now + max(at_least, random.uniform(self._first, ceiling))  # noqa: S311
-        return True
-
-
 class Submitter:
     """Delivers the spool, and asks what to delete."""
 
     def __init__(
-        self, intake: Intake, spool: Spool, artifacts: Artifacts, metrics: Metrics
+        self,
+        intake: Intake,
+        spool: Spool,
+        artifacts: Artifacts,
+        metrics: Metrics,
+        *,
+        retry_seconds: float,
+        kept: Callable[[str], None] = lambda _report_id: None,
     ) -> None:
+        """``retry_seconds`` is the time until a write that our disk refused is tried again.
+
+        ``kept`` is called in the event loop with the id of each acknowledged
+        report whose sample stays.
+        """
+        self._kept = kept
+        self._retry_seconds = retry_seconds
         self._intake = intake
         self._spool = spool
         self._artifacts = artifacts
         self._metrics = metrics
         self._queue: asyncio.Queue[str] = asyncio.Queue()
-        self._backoff = Backoff()
+        self._backoff = Backoff(_BACKOFF_FIRST, _BACKOFF_MOST)
 
     def submit(self, report_id: str) -> None:
         """Deliver a spooled report as soon as possible."""
@@ -220,7 +205,19 @@ class Submitter:
                     event(log, logging.WARNING, f"the operator does not take reports: {error}")
             else:
                 self._backoff.succeeded()
-                await asyncio.to_thread(self._acknowledged, report_id, answer)
+                try:
+                    await asyncio.to_thread(self._acknowledged, report_id, answer)
+                except OSError as error:
+                    event(
+                        log,
+                        logging.ERROR,
+                        f"our disk refused an acknowledgement: {error}",
+                        report=report_id,
+                    )
+                    self._later(report_id, self._retry_seconds)
+                    return
+                if answer.uid and answer.sample_kept:
+                    self._kept(report_id)
 
     def _later(self, report_id: str, seconds: float) -> None:
         """Deliver again after ``seconds`` and a little, meanwhile others have their turn."""
@@ -229,12 +226,9 @@ class Submitter:
 
     def _acknowledged(self, report_id: str, answer: SubmitResponse) -> None:
         """Remember who counted the report, then forget it."""
-        manifest = self._artifacts.get(report_id)
-        if manifest is not None and answer.uid:
+        if answer.uid:
             name = f"{answer.namespace}/{answer.name}"
-            self._artifacts.update(
-                replace(manifest, crash_report=name, crash_report_uid=answer.uid)
-            )
+            self._artifacts.revise(report_id, crash_report=name, crash_report_uid=answer.uid)
             if not answer.sample_kept:
                 self._artifacts.delete(report_id, "surplus")
         self._spool.remove(report_id)
@@ -244,12 +238,15 @@ class Submitter:
         """Ask what to delete; a failure is silent here, `_deliver` tells of an outage."""
         while True:
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
-            await asyncio.to_thread(self._artifacts.enforce)
             try:
+                await asyncio.to_thread(self._artifacts.enforce)
                 uids = await self._intake.tombstones()
+                deleted = await asyncio.to_thread(self._artifacts.delete_of_crash_reports, uids)
             except StillframeError as error:
                 event(log, logging.DEBUG, f"ignoring a failed Sync: {error}")
                 continue
-            deleted = await asyncio.to_thread(self._artifacts.delete_of_crash_reports, uids)
+            except OSError as error:
+                event(log, logging.ERROR, f"our disk refused a deletion: {error}")
+                continue
             if deleted:
                 event(log, logging.INFO, "deleted artifacts of deleted reports", samples=deleted)

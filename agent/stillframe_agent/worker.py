@@ -27,8 +27,6 @@ _PODS_REMEMBERED: Final = 1024
 """Budgets kept; a pod that is forgotten starts with a full one."""
 _WITH_MODULES: Final = 64
 """Samples that wait for analysis with their modules open; arbitrary, bounds descriptors."""
-_RETRY_SECONDS: Final = 30.0
-"""Until an analysis that our disk refused is tried again."""
 
 
 class Worker:
@@ -41,13 +39,18 @@ class Worker:
         *,
         limits: Limits,
         analyses: int,
+        retry_seconds: float,
         metrics: Metrics,
         reported: Callable[[str], None],
     ) -> None:
-        """``reported`` is called in the event loop with the id of each spooled report."""
+        """``reported`` is called in the event loop with the id of each spooled report.
+
+        ``retry_seconds`` is the time until an analysis that our disk refused is tried again.
+        """
         self._collector = collector
         self._analyzer = analyzer
         self._limits = limits
+        self._retry_seconds = retry_seconds
         self._metrics = metrics
         self._reported = reported
         self._loop = asyncio.get_running_loop()
@@ -158,19 +161,31 @@ class Worker:
             collected = Collected(collected.manifest)
         self._analyses_waiting += 1
         try:
-            report_id = await self._loop.run_in_executor(
-                self._analysis_threads, self._analyzer.conclude, collected
-            )
-        except OSError as error:
-            event(log, logging.ERROR, f"our disk refused a report, again in 30 s: {error}")
-            self._loop.call_later(_RETRY_SECONDS, self.resume, Collected(collected.manifest))
+            report_id = None
+            while report_id is None:
+                report_id = await self._analyse(collected)
+            self._reported(report_id)
         except Exception:
             log.exception("ignoring a sample until the next start: analysing it failed")
-        else:
-            self._reported(report_id)
         finally:
             self._analyses_waiting -= 1
             collected.close()
+
+    async def _analyse(self, collected: Collected) -> str | None:
+        """The id of the spooled report; None, after a while, when our disk refused it."""
+        try:
+            return await self._loop.run_in_executor(
+                self._analysis_threads, self._analyzer.conclude, collected
+            )
+        except OSError as error:
+            event(
+                log,
+                logging.ERROR,
+                f"our disk refused a report, again in {self._retry_seconds:g} s: {error}",
+                report=collected.manifest.report_id,
+            )
+            await asyncio.sleep(self._retry_seconds)
+            return None
 
     def _done(self, seen: SnapshotFound) -> None:
         self._known.discard(_key(seen))

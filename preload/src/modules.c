@@ -13,6 +13,11 @@
 #define NAME_BYTES    256 /* of a link_map's l_name */
 #define DYNAMIC_BYTES 1024
 #define PHDRS_MAX     64
+#define MESSAGE_BYTES 1024 /* of what abort() printed */
+
+/* glibc's, include/stdlib.h: what a failed check printed before its abort(),
+ * as {unsigned size; char text[]}.  NULL until then; not there in musl. */
+extern const uint64_t __abort_msg __attribute__((weak, visibility("default")));
 
 size_t sf_auxv_read(uint64_t ret[SF_AUXV_BYTES / sizeof(uint64_t)])
 {
@@ -111,6 +116,17 @@ static void add_headers(void)
 	}
 }
 
+static void add_abort_message(void)
+{
+	uint64_t at = (uint64_t)&__abort_msg;
+	uint64_t message;
+
+	if (!at || sf_peek(at, &message, sizeof(message)) || !message)
+		return;
+	add(at, sizeof(message));
+	add(message, MESSAGE_BYTES);
+}
+
 void sf_modules_add(const uint64_t *auxv, size_t auxv_bytes)
 {
 	const struct sf_map *vdso =
@@ -125,5 +141,6 @@ void sf_modules_add(const uint64_t *auxv, size_t auxv_bytes)
 		add_link_map(r_debug);
 	if (vdso)
 		sf_ranges_add(vdso->start, vdso->end);
+	add_abort_message();
 	add_headers();
 }

@@ -13,7 +13,8 @@ size_t sf_auxv_read(uint64_t ret[SF_AUXV_BYTES / sizeof(uint64_t)]);
 
 /* Adds to sf_ranges: the executable's program headers and dynamic section,
  * r_debug, each link_map with its name and dynamic section, the first page of
- * each mapped ELF file, the vDSO.  Needs sf_maps. */
+ * each mapped ELF file, the vDSO, and what glibc's abort() printed.  Needs
+ * sf_maps. */
 void sf_modules_add(const uint64_t *auxv, size_t auxv_bytes);
 
 #endif

@@ -48,13 +48,17 @@ MAX_REPORT = 64 << 10
 """Bytes of a report on the wire; the operator's own bound of an object is less."""
 
 
+def _syscall(_machine: object, number: int) -> str:
+    return str(number)
+
+
 def core(data: bytes) -> None:
     """A snapshot, up to the report that is sent."""
     try:
         parsed = CoreFile.from_bytes(data)
     except InvalidInputError:
         return
-    registers_alone = next(analyze_core(parsed, -1, (), str))
+    registers_alone = next(analyze_core(parsed, -1, (), _syscall, variables=False))
     answer(msgspec.json.encode(registers_alone), must_be_one=True)
 
 
@@ -172,7 +176,9 @@ def _cores() -> Iterable[bytes]:
 
 def _answers() -> Iterable[bytes]:
     for data in _cores():
-        yield msgspec.json.encode(next(analyze_core(CoreFile.from_bytes(data), -1, (), str)))
+        yield msgspec.json.encode(
+            next(analyze_core(CoreFile.from_bytes(data), -1, (), _syscall, variables=False))
+        )
 
 
 def _notes() -> Iterable[bytes]:

@@ -4,13 +4,14 @@
 :func:`render_text` makes it readable.  All parsing happens in a child process
 without privileges (:mod:`.sandbox`); importing this package loads neither drgn
 nor capstone.  One file per stage: :mod:`.images`, :mod:`.unwind`, :mod:`.trust`,
-:mod:`.scan`, :mod:`.instruction`, :mod:`.fault`, :mod:`.cause`,
-:mod:`.fingerprint`, :mod:`.assemble`; :mod:`.pipeline` puts them in order.
+:mod:`.scan`, :mod:`.demangle`, :mod:`.variables`, :mod:`.instruction`,
+:mod:`.fault`, :mod:`.cause`, :mod:`.fingerprint`, :mod:`.assemble`;
+:mod:`.pipeline` puts them in order.
 Network and the host's files are deliberately absent.
 """
 
 from .job import Limits
-from .model import Analysis, Frame, Module, Note, Process, Signal, Thread
+from .model import Analysis, Frame, Module, Note, Process, Scope, Signal, Thread, Variable
 from .render import render_text
 from .runner import AnalysisError, analyze
 
@@ -22,8 +23,10 @@ __all__ = [
     "Module",
     "Note",
     "Process",
+    "Scope",
     "Signal",
     "Thread",
+    "Variable",
     "analyze",
     "render_text",
 ]

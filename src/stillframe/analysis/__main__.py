@@ -34,7 +34,8 @@ def main() -> int:
         core.problems.extend(problems)
         given = [_given(module) for module in modules]
         names = sandbox.syscall_name
-        for analysis in pipeline.analyze_core(core, job.core_fd, given, names):
+        answers = pipeline.analyze_core(core, job.core_fd, given, names, variables=job.variables)
+        for analysis in answers:
             sys.stdout.buffer.write(msgspec.json.encode(analysis) + b"\n")
             sys.stdout.buffer.flush()
     except InvalidInputError as error:

@@ -40,19 +40,22 @@ class Evidence(NamedTuple):
     stacks: Sequence[Stack]
     """In the order of ``core.threads``, one each up to MAX_THREADS."""
     abort_message: str = ""
+    exception: str = ""
+    """The type of the C++ exception that nobody caught."""
     soft_errors: Sequence[str] = ()
 
 
 def assemble(evidence: Evidence) -> Analysis:
     """The analysis."""
-    core, images, fault, stacks, abort_message, soft_errors = evidence
+    core, images, fault, stacks, abort_message, exception, soft_errors = evidence
     threads = [
         _thread(evidence, thread, stack, crashed=index == 0)
         for index, (thread, stack) in enumerate(zip(core.threads, stacks, strict=False))
     ]
     crashed = threads[0].frames[: threads[0].frames_head] if threads else []
     signal, process = _signal(core, fault), _process(core)
-    cause = explain(fault, crashed, escape(abort_message)) if fault else Cause("not known", "")
+    told = (escape(abort_message), escape(exception))
+    cause = explain(fault, crashed, *told) if fault else Cause("not known", "")
     return Analysis(
         signal=signal,
         process=process,

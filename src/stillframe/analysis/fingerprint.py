@@ -1,27 +1,8 @@
 """Stage 6: fingerprint v1, the grouping key of a crash.
 
-The same bug gives the same key over rebuilds, address randomization, process
-ids, thread order and machines; different bugs should give different keys.  The
-algorithm, which never changes under the name ``v1``:
-
-1. Take the crashing thread's frames, innermost first, inline frames included.
-2. Drop our own library, unnamed frames of libc, addresses in no module, leading
-   noise (raise, abort, assertion and memory-copy internals) and what starts
-   ``main`` or a thread (:mod:`.noise`).  If nothing is left, keep all.
-3. If a cycle of up to 8 frames, starting within the first 6, comes at least 4
-   times in a row, keep only that cycle, rotated to its smallest form: where in it
-   the stack ran out is chance.  Of several the one that covers most frames, of
-   these the shortest.
-4. Keep the first 6.
-5. Write each as ``module!function``: module is the file's base name up to
-   ``.so``; function without arguments, template arguments and compiler suffixes.
-   Without a function name: ``module+offset`` with the offset rounded down to 64
-   bytes.  Without a module: ``?``.
-6. Join with newlines; the key is ``v1:`` and the first 16 hexadecimal digits of
-   the SHA-256 of that text in UTF-8.
-
-Left out on purpose: build IDs, line numbers, the signal (a field of its own in
-a CrashReport), addresses.
+``docs/reference/fingerprint.md`` has the algorithm, what it promises and
+examples; the tests run those examples.  What is written there never changes
+under the name ``v1``: a change of this module that changes a key is ``v2``.
 """
 
 import hashlib
@@ -41,9 +22,17 @@ MIN_REPEATS = 4
 ROUND = 64
 
 _SUFFIX = re.compile(
-    r"(\.(isra|part|constprop|cold|lto_priv|llvm|localalias|clone)(\.\d+)?|@{1,2}[\w.]+"
-    r"|::h[0-9a-f]{16}| \[clone [^]]*\])+$"
+    r"(\.(isra|part|constprop|cold|lto_priv|llvm|__uniq|localalias|clone|resolver)(\.\d+)?"
+    r"|@{1,2}[\w.]+|::h[0-9a-f]{16}| \[clone [^]]*\])+$"
 )
+"""What compilers, linkers and Rust's legacy mangling put behind a name."""
+_CRATE_HASH = re.compile(r"\[[0-9a-f]{8,16}\]")
+"""Of Rust's v0 mangling: ``app[9a8b7c6d5e4f3a2b]::run``."""
+_OPERATOR = re.compile(
+    r"\boperator\s*(\(\)|\[\]|<=>|<<=?|>>=?|->\*?|[<>]=?|[-+*/%^&|~!=,]+"
+    r"|(?<=\s)(new|delete)(\[\])?|\"\"\s?\w+|(?<=\s)[\w:]+[\w:*& ]*)"
+)
+_QUALIFIERS = re.compile(r"( const| volatile| noexcept| &&?)+$")
 
 
 def fingerprint(frames: Sequence[Frame]) -> str:
@@ -59,7 +48,7 @@ def frame_key(frame: Frame) -> str:
     >>> frame_key(Frame(pc=1, trust="cfi", module="/usr/lib/libz.so.1.3", function="inflate"))
     'libz!inflate'
     """
-    module = base_name(frame.module).partition(".so")[0]
+    module = base_name(frame.module).removesuffix(" (deleted)").partition(".so")[0]
     if frame.function:
         return f"{module}!{normalize(frame.function)}"
     if not frame.module or frame.offset is None:
@@ -68,17 +57,30 @@ def frame_key(frame: Frame) -> str:
 
 
 def normalize(function: str) -> str:
-    """A function's name without what a compiler or an overload adds.
+    """A function's name without what a compiler, a linker or an overload adds.
 
-    >>> normalize("run<int>(int const&) [clone .isra.0]"), normalize("step.constprop.0")
-    ('run', 'step')
-    >>> normalize("operator<<"), normalize("app::f::h0123456789abcdef")
-    ('operator<<', 'app::f')
+    Arguments, template arguments, return types and qualifiers go; scopes stay.
+
+    >>> normalize("void app::run<int>(int const&) [clone .isra.0]"), normalize("step.constprop.0")
+    ('app::run', 'step')
+    >>> normalize("std::ostream& operator<< <char>(std::ostream&, char)")
+    'operator<<'
+    >>> normalize("<app::List<T> as core::fmt::Debug>::fmt::h0123456789abcdef")
+    '<app::List as core::fmt::Debug>::fmt'
+    >>> normalize("main.(*Server).handle")
+    'main.(*Server).handle'
     """
-    name = _SUFFIX.sub("", function)
-    if "operator" in name:
-        return name
-    return _without_brackets(name) or name
+    name = _QUALIFIERS.sub("", _SUFFIX.sub("", function))
+    name = _CRATE_HASH.sub("", name.replace("(anonymous namespace)", "{anonymous}"))
+    if name.startswith("<") and " as " in name:  # Rust: a trait's function for a type
+        end = _closing(name, 0)
+        return f"<{_without_groups(name[1:end])}>{_without_groups(name[end + 1 :])}"
+    found = _OPERATOR.search(name)
+    if found is None:
+        return _without_groups(name).rpartition(" ")[2] or name
+    head, tail = name[: found.start()], name[found.end() :]
+    scope = _without_groups(head).rpartition(" ")[2]
+    return f"{scope}{found.group().rstrip()}{_without_groups(tail, behind=')')}".rstrip()
 
 
 def find_cycle(lines: Sequence[str]) -> list[str]:
@@ -103,17 +105,34 @@ def _repeats(lines: Sequence[str], start: int, cycle: Sequence[str]) -> int:
     return sum(1 for _ in takewhile(lambda chunk: chunk == cycle, map(list, chunks)))
 
 
-def _without_brackets(name: str) -> str:
-    """Cut at the arguments, drop what is in angle brackets."""
-    kept: list[str] = []
+_OPEN = {"<": ">", "(": ")"}
+
+
+def _closing(name: str, start: int) -> int:
+    """Where the group that opens at ``start`` closes; the last character if it does not."""
     depth = 0
-    for char in name.replace("(anonymous namespace)", "{anonymous}"):
-        if char == "<":
+    for index in range(start, len(name)):
+        if name[index] == name[start]:
             depth += 1
-        elif char == ">":
+        elif name[index] == _OPEN[name[start]] and name[index - 1] != "-":
             depth -= 1
-        elif char == "(" and depth == 0 and kept:
-            break
-        elif depth == 0:
+            if depth == 0:
+                return index
+    return len(name) - 1
+
+
+def _without_groups(name: str, behind: str = ".") -> str:
+    """Without arguments and template arguments; a receiver of Go, ``main.(*T)``, stays.
+
+    ``behind`` is the character before: arguments follow a name.
+    """
+    kept: list[str] = []
+    index = 0
+    while index < len(name):
+        char = name[index]
+        if char == "<" or (char == "(" and (kept[-1] if kept else behind) != "."):
+            index = _closing(name, index)
+        else:
             kept.append(char)
+        index += 1
     return "".join(kept)

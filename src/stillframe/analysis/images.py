@@ -5,16 +5,26 @@ In: the core's mappings and first pages, the files given.  Out: one
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from stillframe.corefile import CoreFile, MappedFile
-from stillframe.corefile.elf import PT_LOAD, Buffer, ElfHeader, Segment, build_id, parse_header
+from stillframe.corefile.elf import (
+    PT_LOAD,
+    Buffer,
+    ElfHeader,
+    Segment,
+    build_id,
+    is_debug_file,
+    parse_header,
+)
 from stillframe.errors import InvalidInputError
 
 AT_SYSINFO_EHDR = 33
 ET_EXEC = 2
+VDSO = "[vdso]"
+"""The path of the kernel's own library, which is no file."""
 PAGE = 4096
 """The alignment assumed for load addresses; larger pages only make it finer."""
 
@@ -43,7 +53,7 @@ class Image(NamedTuple):
     segments: tuple[Segment, ...]
     """The file's own program headers."""
     file: GivenFile | None
-    """The file of the same path, unless it is another build."""
+    """The file of the same path, unless it is another build; else one of the same build ID."""
 
     def flags_at(self, address: int) -> int:
         """The permissions (PF_*) that the file wants at an address of the process."""
@@ -72,15 +82,40 @@ class Images:
         own = [image.file] if image.file else []
         if image.build_id is None:
             return own
-        same = (f for f in self.given if f.build_id == image.build_id and f is not image.file)
+        same = (file for file in self.with_build_id(image.build_id) if file is not image.file)
         return [*own, *same]
+
+    def with_build_id(self, build_id: bytes) -> list[GivenFile]:
+        """The files given that have a build ID."""
+        return [file for file in self.given if file.build_id == build_id]
+
+
+class _Files(NamedTuple):
+    """The files given, to look them up."""
+
+    by_path: dict[str, GivenFile]
+    by_build_id: dict[bytes, GivenFile]
+    """Those with code: a debug file alone cannot stand for what is mapped."""
+
+    def find(self, path: str, wanted: bytes | None) -> GivenFile | None:
+        """The file for a mapped one: of its path, or else of its build ID."""
+        own = self.by_path.get(path)
+        if wanted is None or (own and own.build_id in (None, wanted)):
+            return own
+        return self.by_build_id.get(wanted, own)
 
 
 def find_images(core: CoreFile, given: Sequence[GivenFile]) -> Images:
     """The ELF images among the core's mapped files."""
-    by_path = {file.path: file for file in given}
-    groups = _groups(core.files)
-    found = [*(_image(core, group, by_path) for group in groups), _vdso(core)]
+    files = _Files(
+        {file.path: file for file in given},
+        {
+            file.build_id: file
+            for file in given
+            if file.build_id is not None and not is_debug_file(file.data)
+        },
+    )
+    found = [*(_image(core, group, files) for group in _groups(core.files)), _vdso(core)]
     images = sorted((image for image in found if image), key=lambda image: image.start)
     return Images(images, given)
 
@@ -96,10 +131,10 @@ def _groups(files: Sequence[MappedFile]) -> list[list[MappedFile]]:
     return groups
 
 
-def _image(core: CoreFile, group: list[MappedFile], given: Mapping[str, GivenFile]) -> Image | None:
+def _image(core: CoreFile, group: list[MappedFile], files: _Files) -> Image | None:
     first, last = group[0], group[-1]
     page = core.read(first.start, PAGE) if first.offset == 0 else b""
-    file = given.get(first.path)
+    file = files.find(first.path, _build_id(page))
     head = page or (file.data[:PAGE] if file else b"")
     header = _header(head)
     if header is None:
@@ -122,7 +157,7 @@ def _vdso(core: CoreFile) -> Image | None:
     if segment is None or header is None:
         return None
     bias, found = _bias(header, start), _build_id(page)
-    return Image("[vdso]", start, segment.end, bias, found, "missing", header.segments, None)
+    return Image(VDSO, start, segment.end, bias, found, "missing", header.segments, None)
 
 
 def _status(wanted: bytes | None, file: GivenFile | None) -> Status:

@@ -26,8 +26,8 @@ class Limits(msgspec.Struct, frozen=True):
     module_bytes: int = 1 << 30
     """Size of all modules together; what does not fit is left out, in the order given."""
     open_files: int = 1024
-    output_bytes: int = 32 << 20
-    """Of both answers; the largest possible answer is about half."""
+    output_bytes: int = 48 << 20
+    """Of all three answers; the largest possible answer is about a third."""
 
 
 class JobModule(msgspec.Struct, frozen=True):
@@ -43,3 +43,5 @@ class Job(msgspec.Struct, frozen=True):
     core_fd: int
     modules: list[JobModule]
     limits: Limits
+    variables: bool
+    """Whether to read the crashing frame's variables."""

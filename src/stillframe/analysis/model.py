@@ -23,6 +23,9 @@ MAX_FRAMES_OTHER = 32
 MAX_THREADS = 512
 MAX_MODULES = 1024
 MAX_SOFT_ERRORS = 64
+MAX_SCOPES = 16
+MAX_VARIABLES = 64
+MAX_VALUE = 512
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +127,25 @@ class Thread(_Value, frozen=True, kw_only=True):
     """Of the crashing thread only."""
 
 
+class Variable(_Value, frozen=True, kw_only=True):
+    """A parameter or local variable."""
+
+    name: Line
+    type: Line
+    value: Annotated[str, Meta(max_length=MAX_VALUE, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    """As text; in angle brackets why there is none, such as ``<optimized out>``."""
+
+
+class Scope(_Value, frozen=True, kw_only=True):
+    """The variables of one frame of the crashing thread."""
+
+    frame: int
+    """Its place in the thread's ``frames``."""
+    variables: Annotated[list[Variable], Meta(max_length=MAX_VARIABLES)]
+    left_out: int = 0
+    """So many more it has."""
+
+
 class Module(_Value, frozen=True, kw_only=True):
     """One mapped ELF file."""
 
@@ -160,6 +182,8 @@ class Analysis(_Value, frozen=True, kw_only=True):
     involvement: Literal["none", "frame", "handler", "interposer", "unknown"]
     """Whether our own library is on the crashing stack."""
     modules: Annotated[list[Module], Meta(max_length=MAX_MODULES)]
+    variables: Annotated[list[Scope], Meta(max_length=MAX_SCOPES)] = []
+    """Of the crashing frame.  What a program works on: for artifacts, never for a CrashReport."""
     note: Note | None = None
     soft_errors: Annotated[list[Long], Meta(max_length=MAX_SOFT_ERRORS)] = []
     """What could not be found out, and why."""

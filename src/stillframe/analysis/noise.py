@@ -18,13 +18,26 @@ _DYING = re.compile(
     r"|kill_implementation|kill_internal|raise_internal|abort_msg|libc_message\w*|libc_fatal"
     r"|assert_fail\w*|assert|assert_perror_fail|assert_rtn|fortify_fail|chk_fail|stack_chk_fail\w*"
     r"|malloc_printerr|malloc_assert|restore_rt|kernel_rt_sigreturn|syscall|syscall_cp\w*"
-    r"|verbose_terminate_handler|terminate|cxa_throw|cxa_rethrow|Unwind_RaiseException|Unwind_Resume"
+    r"|verbose_terminate_handler|terminate|ZSt9terminatev|cxa_throw|cxa_rethrow|cxa_pure_virtual"
+    r"|cxa_call_terminate|gxx_personality_v0|Unwind_RaiseException|Unwind_Resume"
     r"|rust_start_panic|rust_panic\w*|panic_abort|panic_fmt|unreachable_fail)"
 )
+_RUNTIMES = (
+    "core::panicking::",
+    "std::panicking::",
+    "std::terminate",
+    "__gnu_cxx::__verbose_terminate_handler",
+    "__cxxabiv1::",
+)
+"""Beginnings of names of Rust's and of C++'s runtimes, which may be linked statically."""
 _COPYING = re.compile(
     r"_*(GI_)?((raw)?mem(cpy|move|set|cmp|chr|rchr|mem|pcpy|ccpy|cmpeq)|wmem\w+"
     r"|str(n?(cpy|cat|cmp|len|dup|casecmp)|r?chr|chrnul|str|casestr|spn|cspn|pbrk|p?n?cpy)"
     r"|stpn?cpy|wcs\w+|bcopy|bzero|bcmp)(_\w+)?"
+)
+_ALLOCATING = re.compile(
+    r"(__GI_|__libc_|__)?(malloc|free|cfree|calloc|realloc|reallocarray|memalign|aligned_alloc"
+    r"|posix_memalign|valloc|pvalloc|free_default|free_sized)"
 )
 _STARTING = re.compile(
     r"_*(start|libc_start_\w+|libc_start_main|start_thread|pthread_start|clone3?|thread_start)"
@@ -34,8 +47,18 @@ _STARTING = re.compile(
 def is_noise(frame: Frame) -> bool:
     """Whether a frame above the real one says nothing about the bug."""
     name = frame.function
-    rust = name.startswith(("core::panicking::", "std::panicking::", "std::terminate"))
-    return rust or any(p.fullmatch(name) for p in (_DYING, _COPYING))
+    runtime = name.startswith(_RUNTIMES) or _is_cxx_runtime(frame) or is_allocator(frame)
+    return runtime or any(p.fullmatch(name) for p in (_DYING, _COPYING))
+
+
+def is_allocator(frame: Frame) -> bool:
+    """Whether a frame is libc's malloc, free or one of their kin."""
+    return in_libc(frame) and _ALLOCATING.fullmatch(frame.function) is not None
+
+
+def in_libc(frame: Frame) -> bool:
+    """Whether a frame is in the C library."""
+    return base_name(frame.module) in _LIBC
 
 
 def is_start(frame: Frame) -> bool:
@@ -47,9 +70,9 @@ def significant(frames: Sequence[Frame]) -> list[Frame]:
     """The frames that tell the bug: leading noise and start-up frames are left out.
 
     So is what calls ``main`` (musl's ``_start`` often has no name).  Our own
-    library, unnamed frames of libc (stripped, it names only what it
-    exports) and addresses in no module (a jump to nowhere, generated code) are
-    left out everywhere.  If nothing is left all frames are returned: something
+    library, unnamed frames of libc and of the C++ runtime (stripped, they name only
+    what they export) and addresses in no module (a jump to nowhere, generated code)
+    are left out everywhere.  If nothing is left all frames are returned: something
     must tell.
     """
     named = [frame for frame in frames if frame.module and not _is_internal(frame)]
@@ -75,7 +98,14 @@ def calls_through_us(frames: Sequence[Frame]) -> bool:
 
 def _is_internal(frame: Frame) -> bool:
     module = base_name(frame.module)
-    return module == LIBRARY_FILE or (module in _LIBC and not frame.function)
+    if module == LIBRARY_FILE:
+        return True
+    return not frame.function and (module in _LIBC or _is_cxx_runtime(frame))
+
+
+def _is_cxx_runtime(frame: Frame) -> bool:
+    return base_name(frame.module).partition(".so")[0] in _CXX_RUNTIMES
 
 
 _LIBC = frozenset({"libc.so.6", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1", "libc.so"})
+_CXX_RUNTIMES = frozenset({"libstdc++", "libgcc_s", "libc++", "libc++abi", "libunwind"})

@@ -1,32 +1,56 @@
 """The analysis as a sentence: images, fault, stacks, assemble.
 
-Runs inside the sandbox.  It yields an answer twice: first from the core alone,
-in pure Python, which cannot crash; then with stacks and symbols.  Whoever reads
-the answers keeps the last one, so that a parser that dies on hostile debug info
-costs the symbols and not the report.
+Runs inside the sandbox.  It yields three answers: first from the core alone, in
+pure Python, which cannot crash; then with stacks and symbols; then with the names
+demangled and the crashing frame's variables.  Whoever reads the answers keeps the
+last one, so that a parser that dies on hostile debug info costs the symbols, and a
+demangler that dies on a hostile name costs the names, and neither the report.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
+import msgspec
+
 from stillframe.corefile import CoreFile, Thread
+from stillframe.corefile.elf import Machine
 
 from .assemble import Evidence, assemble
+from .demangle import function_name, missing_library
+from .escape import escape
+from .exception import exception_type
 from .fault import Fault, find_fault
 from .images import GivenFile, Images, find_images
-from .model import MAX_FRAMES_CRASHED, MAX_FRAMES_OTHER, MAX_THREADS, Analysis
+from .model import (
+    MAX_FRAMES_CRASHED,
+    MAX_FRAMES_OTHER,
+    MAX_SCOPES,
+    MAX_SOFT_ERRORS,
+    MAX_THREADS,
+    Analysis,
+)
 from .stack import Stack, find_stack
 from .trust import TrustedFrame
 from .unwind import RawFrame, Unwinder
+from .variables import crashing_scopes
 
 
 def analyze_core(
-    core: CoreFile, core_fd: int, given: Sequence[GivenFile], syscall_name: Callable[[int], str]
+    core: CoreFile,
+    core_fd: int,
+    given: Sequence[GivenFile],
+    syscall_name: Callable[[Machine, int], str],
+    *,
+    variables: bool,
 ) -> Iterator[Analysis]:
     """Analyze a parsed core; the same core must be readable from ``core_fd``."""
     images = find_images(core, given)
     fault = find_fault(core, images, syscall_name)
     yield _from_registers(core, images, fault)
-    yield _from_stacks(core, core_fd, images, fault)
+    unwinder = Unwinder(core, core_fd, images)
+    evidence = _from_stacks(core, images, fault, unwinder)
+    yield assemble(evidence._replace(stacks=_named(evidence.stacks, _as_linked)))
+    answer = assemble(evidence._replace(stacks=_named(evidence.stacks, function_name)))
+    yield _with_variables(evidence, unwinder, answer) if variables else answer
 
 
 def _from_registers(core: CoreFile, images: Images, fault: Fault | None) -> Analysis:
@@ -34,9 +58,10 @@ def _from_registers(core: CoreFile, images: Images, fault: Fault | None) -> Anal
     return assemble(Evidence(core, images, fault, stacks))
 
 
-def _from_stacks(core: CoreFile, core_fd: int, images: Images, fault: Fault | None) -> Analysis:
+def _from_stacks(
+    core: CoreFile, images: Images, fault: Fault | None, unwinder: Unwinder
+) -> Evidence:
     stacks: list[Stack] = []
-    unwinder = Unwinder(core, core_fd, images)
     errors = unwinder.problems
     for index, thread in enumerate(core.threads[:MAX_THREADS]):
         try:
@@ -50,7 +75,42 @@ def _from_stacks(core: CoreFile, core_fd: int, images: Images, fault: Fault | No
     except Exception as error:
         abort_message = ""
         errors.append(f"the message of abort(): {error}")
-    return assemble(Evidence(core, images, fault, stacks, abort_message, errors))
+    try:
+        thrown = [frame.raw for frame in stacks[0].frames] if stacks else []
+        exception = exception_type(core, thrown, unwinder.symbol_name)
+    except Exception as error:
+        exception = ""
+        errors.append(f"the type of the exception: {error}")
+    if problem := missing_library(frame.raw.symbol for stack in stacks for frame in stack.frames):
+        errors.append(problem)
+    return Evidence(core, images, fault, stacks, abort_message, exception, errors)
+
+
+def _with_variables(evidence: Evidence, unwinder: Unwinder, answer: Analysis) -> Analysis:
+    core, images, stacks = evidence.core, evidence.images, evidence.stacks
+    try:
+        scopes = crashing_scopes(core, images, unwinder, stacks[0], answer) if stacks else []
+    except Exception as error:  # drgn raises its own kinds, and plain Exception
+        told = [*answer.soft_errors, escape(f"variables: {error}")]
+        return msgspec.structs.replace(answer, soft_errors=told[-MAX_SOFT_ERRORS:])
+    return msgspec.structs.replace(answer, variables=scopes[:MAX_SCOPES])
+
+
+def _named(stacks: Sequence[Stack], name: Callable[[str, str], str]) -> list[Stack]:
+    """The stacks with each frame's function named by its debug information and its symbol."""
+    return [
+        stack._replace(
+            frames=[
+                TrustedFrame(raw._replace(function=name(raw.function, raw.symbol)), trust)
+                for raw, trust in stack.frames
+            ]
+        )
+        for stack in stacks
+    ]
+
+
+def _as_linked(function: str, symbol: str) -> str:
+    return function or symbol
 
 
 def _innermost(thread: Thread) -> Stack:

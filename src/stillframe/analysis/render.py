@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 
 from .escape import escape
 from .model import Analysis, Frame, Module, Thread
-from .wording import frame_name
+from .wording import frame_name, where
 
 _OTHER_FRAMES = 12
 _OTHER_THREADS = 32
 _REGISTERS_PER_LINE = 4
 _LABEL = 13
+_VARIABLE = 1200
+"""Characters of a line that holds a variable's name, type and value."""
 
 
 def render_text(analysis: Analysis, extra: Mapping[str, str] | None = None) -> str:
@@ -29,7 +31,8 @@ def render_text(analysis: Analysis, extra: Mapping[str, str] | None = None) -> s
 def _lines(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
     yield from _head(analysis, extra)
     for thread in analysis.threads[:1]:
-        yield from _thread(thread, len(thread.frames))
+        yield from _thread(thread, len(thread.frames), analysis.modules)
+        yield from _variables(analysis, thread)
         yield from _registers(thread)
     yield from _others(analysis)
     yield from _modules(analysis.modules)
@@ -42,7 +45,8 @@ def _lines(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
 
 def _head(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
     signal, process, note = analysis.signal, analysis.process, analysis.note
-    yield escape(f"{process.comm or 'process'}: {analysis.cause}")
+    place = "".join(where(t.frames[: t.frames_head]) for t in analysis.threads[:1])
+    yield escape(f"{process.comm or 'process'}: {analysis.cause}{place}")
     yield ""
     init = ", PID 1 of its namespace" if process.init_process else ""
     yield _field("Process", f"{process.comm} (pid {process.pid}{init})")
@@ -78,7 +82,8 @@ def _head(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
     yield escape(analysis.message, 2048)
 
 
-def _thread(thread: Thread, limit: int) -> Iterator[str]:
+def _thread(thread: Thread, limit: int, modules: list[Module]) -> Iterator[str]:
+    """``modules``: where frames without a source line are told with their build IDs."""
     yield ""
     crashed = " (crashed)" if thread.crashed else ""
     name = f' "{thread.name}"' if thread.name else ""
@@ -89,21 +94,42 @@ def _thread(thread: Thread, limit: int) -> Iterator[str]:
     for number, frame in enumerate(thread.frames[:limit]):
         if left_out and number == thread.frames_head:
             yield f"  ... {left_out} frames left out ..."
-        yield from _frame(number + (left_out if number >= thread.frames_head else 0), frame)
+        index = number + (left_out if number >= thread.frames_head else 0)
+        yield from _frame(index, frame, modules)
     if limit < len(thread.frames):
         yield f"  ... {thread.frames_total - limit} more frames"
     elif left_out and thread.frames_head == len(thread.frames):
         yield f"  ... at least {left_out} more frames"
 
 
-def _frame(index: int, frame: Frame) -> Iterator[str]:
+def _frame(index: int, frame: Frame, modules: list[Module]) -> Iterator[str]:
     marks = ["inlined"] if frame.inline else []
     marks += [] if frame.trust in ("context", "cfi") else [frame.trust.replace("_", " ")]
     suffix = f"  [{', '.join(marks)}]" if marks else ""
     yield f"  #{index:<3} {escape(frame_name(frame))}{suffix}"
+    where = f"{frame.module}+0x{frame.offset:x}" if frame.offset is not None else ""
     if frame.file:
-        where = f"{frame.module}+0x{frame.offset:x}" if frame.offset is not None else ""
         yield escape(f"         {frame.file}:{frame.line}  {where}".rstrip())
+    elif where and (build_id := _build_id(frame, modules)):
+        yield escape(f"         {where}  build ID {build_id}")
+
+
+def _build_id(frame: Frame, modules: list[Module]) -> str:
+    """What a frame's names can be found by later; empty where it is not known."""
+    ids = (module.build_id for module in modules if module.start <= frame.pc < module.end)
+    return next(ids, "")
+
+
+def _variables(analysis: Analysis, thread: Thread) -> Iterator[str]:
+    for scope in analysis.variables:
+        if scope.frame >= len(thread.frames):
+            continue
+        yield ""
+        yield f"Variables of #{scope.frame} {escape(frame_name(thread.frames[scope.frame]))}:"
+        for variable in scope.variables:
+            yield escape(f"  {variable.name}: {variable.type} = {variable.value}", _VARIABLE)
+        if scope.left_out:
+            yield f"  ... {scope.left_out} more"
 
 
 def _registers(thread: Thread) -> Iterator[str]:
@@ -119,7 +145,7 @@ def _registers(thread: Thread) -> Iterator[str]:
 def _others(analysis: Analysis) -> Iterator[str]:
     others = analysis.threads[1:]
     for thread in others[:_OTHER_THREADS]:
-        yield from _thread(thread, _OTHER_FRAMES)
+        yield from _thread(thread, _OTHER_FRAMES, [])
     left_out = analysis.threads_total - 1 - len(others[:_OTHER_THREADS])
     if left_out > 0:
         yield ""

@@ -33,21 +33,26 @@ class AnalysisError(PermanentError):
 
 
 def analyze(
-    core_fd: int, modules: Sequence[tuple[str, int]] = (), *, limits: Limits | None = None
+    core_fd: int,
+    modules: Sequence[tuple[str, int]] = (),
+    *,
+    limits: Limits | None = None,
+    variables: bool = True,
 ) -> Analysis:
     """Analyze a core by the files its process had mapped.
 
     ``core_fd`` and the fds of ``modules`` (path as the process saw it, fd) are
     open for reading and stay the caller's; files given beyond the mapped ones
-    are tried by build ID, so debug files may simply be added.  Blocks for up to
-    ``limits.wall_seconds``.
+    are tried by build ID, so debug files may simply be added.  ``variables``: the
+    answer has those of the crashing frame.  Blocks for up to ``limits.wall_seconds``.
 
     When the child dies half-way the result is what it found until then, with a
     soft error.  Raises :class:`AnalysisError` when it found nothing: the file is
     no core, or the sandbox cannot be set up.
     """
     limits = limits or Limits()
-    job = Job(core_fd, [JobModule(_as_in_a_core(path), fd) for path, fd in modules], limits)
+    opened = [JobModule(_as_in_a_core(path), fd) for path, fd in modules]
+    job = Job(core_fd, opened, limits, variables)
     ended = _run(job)
     analysis, problem = _last_answer(ended)
     if analysis is None and modules and ended.failed_by_itself:

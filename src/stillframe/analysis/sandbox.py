@@ -16,6 +16,8 @@ import os
 import resource
 from pathlib import Path
 
+from stillframe.corefile.elf import Machine
+
 from .job import Limits
 
 try:
@@ -59,10 +61,11 @@ def lock_down(limits: Limits, file_bytes: int = 0) -> None:
     _filter().load()
 
 
-def syscall_name(number: int) -> str:
-    """The name of a system call of this machine's architecture; empty when unknown."""
+def syscall_name(machine: Machine, number: int) -> str:
+    """The name of a system call of an architecture; empty when unknown."""
+    arch = pyseccomp.Arch.X86_64 if machine is Machine.X86_64 else pyseccomp.Arch.AARCH64
     try:
-        name: bytes = pyseccomp.resolve_syscall(pyseccomp.system_arch(), number)
+        name: bytes = pyseccomp.resolve_syscall(arch, number)
     except ValueError:
         return ""
     return name.decode()

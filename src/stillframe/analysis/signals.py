@@ -9,12 +9,16 @@ from typing import Final
 SI_USER: Final = 0
 SI_KERNEL: Final = 0x80
 SI_QUEUE: Final = -1
+SI_TIMER: Final = -2
 SI_TKILL: Final = -6
-SEGV_MAPERR, SEGV_ACCERR = 1, 2
+SEGV_MAPERR, SEGV_ACCERR, SEGV_PKUERR = 1, 2, 4
 BUS_ADRALN, BUS_ADRERR = 1, 2
 SYS_SECCOMP: Final = 1
 
-_COMMON = {SI_USER: "SI_USER", SI_KERNEL: "SI_KERNEL", SI_QUEUE: "SI_QUEUE", SI_TKILL: "SI_TKILL"}
+_COMMON = {
+    **{SI_USER: "SI_USER", SI_KERNEL: "SI_KERNEL", SI_QUEUE: "SI_QUEUE", SI_TKILL: "SI_TKILL"},
+    **{SI_TIMER: "SI_TIMER", -3: "SI_MESGQ", -4: "SI_ASYNCIO", -5: "SI_SIGIO"},
+}
 _CODES: dict[int, tuple[str, ...]] = {
     signal.SIGSEGV: (
         *("SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR", "SEGV_ACCADI"),

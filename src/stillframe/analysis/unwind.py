@@ -8,8 +8,8 @@ sandbox that finder could open nothing else anyway.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from itertools import dropwhile, islice, takewhile
 from typing import NamedTuple
 
 # drgn imports it when the first core is set, which is too late in the sandbox.
@@ -18,7 +18,7 @@ import drgn
 
 from stillframe.corefile import CoreFile
 
-from .images import Images
+from .images import GivenFile, Images
 
 MAX_UNWOUND = 1024
 """drgn stops after so many frames; the last of them is then not the oldest."""
@@ -32,11 +32,15 @@ class RawFrame(NamedTuple):
     pc: int
     sp: int
     function: str
+    """By DWARF: without the scopes it is in."""
     file: str
     line: int
     inline: bool
     interrupted: bool
     """The pc is of an instruction, as at a crash, and not a return address."""
+    symbol: str = ""
+    """The function symbol that covers the pc; none for an inline frame, which has no code of its
+    own in the symbol table."""
 
     @property
     def lookup(self) -> int:
@@ -79,6 +83,12 @@ class Unwinder:
             [_raw(frame) for frame in islice(stack, head)], [_raw(stack[i]) for i in oldest], total
         )
 
+    def frames_at(self, tid: int, pc: int, sp: int) -> list[drgn.StackFrame]:
+        """The innermost frame of a thread with these registers, after those inlined into it."""
+        stack = islice(self._threads[tid].stack_trace(), MAX_UNWOUND)
+        outer = dropwhile(lambda frame: (_pc(frame), _sp(frame)) != (pc, sp), stack)
+        return list(takewhile(lambda frame: (_pc(frame), _sp(frame)) == (pc, sp), outer))
+
     def symbolize(self, return_addresses: Sequence[int]) -> list[RawFrame]:
         """Frames for return addresses found by a scan, inline frames included."""
         # The first pc is taken as interrupted, the others as return addresses.
@@ -99,25 +109,42 @@ class Unwinder:
         raw = self._core.read(pointer + 4, MAX_ABORT_MESSAGE) if pointer else b""
         return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace").strip()
 
+    def symbol_name(self, address: int) -> str:
+        """The name of the symbol that starts at an address; empty without one."""
+        try:
+            symbol = self._program.symbol(address)
+        except LookupError:
+            return ""
+        return str(symbol.name) if symbol.address == address else ""
+
     def _find(self, modules: Sequence[drgn.Module]) -> None:
         for module in modules:
             if isinstance(module, drgn.VdsoModule):
                 self._program.find_standard_debug_info([module])
-            for path, fd in self._files(module):
+            for file in self._files(module):
                 if module.wants_loaded_file() or module.wants_debug_file():
-                    self._try(module, path, fd)
+                    self._try(module, file)
+            if module.debug_file_status == drgn.ModuleFileStatus.WANT_SUPPLEMENTARY:
+                self._supplement(module)
 
-    def _try(self, module: drgn.Module, path: str, fd: int) -> None:
+    def _supplement(self, module: drgn.Module) -> None:
+        """What dwz took out of several debug files is in one more file, with its own build ID."""
+        wanted = module.wanted_supplementary_debug_file().checksum
+        for file in self._images.with_build_id(wanted):
+            self._try(module, file)
+        if module.debug_file_status == drgn.ModuleFileStatus.WANT_SUPPLEMENTARY:
+            self.problems.append(f"{module.name}: debug info of build ID {wanted.hex()} is missing")
+
+    def _try(self, module: drgn.Module, file: GivenFile) -> None:
         try:
-            module.try_file(path, fd=os.dup(fd))  # which takes the duplicate
+            module.try_file(file.path, fd=os.dup(file.fd))  # which takes the duplicate
         except Exception as error:  # one broken file must not cost the others
-            self.problems.append(f"{path}: not used: {error}")
+            self.problems.append(f"{file.path}: not used: {error}")
 
-    def _files(self, module: drgn.Module) -> Iterator[tuple[str, int]]:
+    def _files(self, module: drgn.Module) -> list[GivenFile]:
         start = module.address_ranges[0][0] if module.address_ranges else 0
-        if image := self._images.at(start):
-            for file in self._images.candidates(image):
-                yield file.path, file.fd
+        image = self._images.at(start)
+        return self._images.candidates(image) if image else []
 
 
 def _raw(frame: drgn.StackFrame) -> RawFrame:
@@ -126,12 +153,15 @@ def _raw(frame: drgn.StackFrame) -> RawFrame:
         file, line = source.filename, source.line
     except LookupError:
         file, line = "", 0
-    try:
-        sp = frame.sp
-    except LookupError:
-        sp = 0
     return RawFrame(
-        _pc(frame), sp, _function(frame), file, line, frame.is_inline, frame.interrupted
+        pc=_pc(frame),
+        sp=_sp(frame),
+        function=frame.function_name or "",
+        file=file,
+        line=line,
+        inline=frame.is_inline,
+        interrupted=frame.interrupted,
+        symbol="" if frame.is_inline else _symbol(frame),
     )
 
 
@@ -142,10 +172,15 @@ def _pc(frame: drgn.StackFrame) -> int:
         return 0
 
 
-def _function(frame: drgn.StackFrame) -> str:
-    """The function by DWARF, else by a symbol that really covers the address."""
-    if frame.function_name:
-        return str(frame.function_name)
+def _sp(frame: drgn.StackFrame) -> int:
+    try:
+        return int(frame.sp)
+    except LookupError:
+        return 0
+
+
+def _symbol(frame: drgn.StackFrame) -> str:
+    """The name of the function symbol that really covers the address."""
     try:
         symbol = frame.symbol()
     except LookupError:

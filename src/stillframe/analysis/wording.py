@@ -35,6 +35,22 @@ def top_frame(frames: Sequence[Frame]) -> str:
     return frame_name(significant(frames)[0]) if frames else ""
 
 
+def where(frames: Sequence[Frame]) -> str:
+    """The end of a sentence: where it happened, or who called what does not tell.
+
+    >>> f = Frame(pc=1, trust="cfi", module="/app", function="f", file="/src/a.c", line=7)
+    >>> where([f]), where([Frame(pc=0, trust="context"), f]), where([])
+    (' in f() at a.c:7', ' from f() at a.c:7', '')
+    """
+    if not frames:
+        return ""
+    told = significant(frames)[0]
+    name = frame_name(told)
+    if told.function and told.file:
+        name = f"{told.function}() at {base_name(told.file)}{f':{told.line}' if told.line else ''}"
+    return escape(f" {'in' if told is frames[0] else 'from'} {name}", LINE)
+
+
 def stack_lines(frames: Sequence[Frame]) -> list[str]:
     """The stack as plain numbered lines, innermost first; doubtful frames are marked.
 
@@ -57,9 +73,9 @@ def message(signal: Signal, process: Process, cause: Cause, frames: Sequence[Fra
     else:
         parts.append(f"was looked at: {cause.sentence}.")
     if told:
-        where = "Noticed in code called from" if noisy else "It happened in"
+        place = "Noticed in code called from" if noisy else "It happened in"
         caller = f", called from {frame_name(told[1])}" if len(told) > 1 else ""
-        parts.append(f"{where} {frame_name(told[0])}{caller}.")
+        parts.append(f"{place} {frame_name(told[0])}{caller}.")
     return escape(" ".join([*parts, cause.hint]).rstrip(), LONG)
 
 

@@ -12,7 +12,10 @@ import click
 import msgspec
 
 from stillframe import analysis
+from stillframe.analysis.images import VDSO, find_images
 from stillframe.capture.kernel import Resolve, openat2
+from stillframe.cli.debuginfod import Server, cache_directory
+from stillframe.cli.search import Search
 from stillframe.corefile import CoreFile
 from stillframe.errors import PermanentError, StillframeError
 
@@ -36,31 +39,72 @@ MAX_MODULES: Final = 512
     show_default=True,
     help="Where the crashed program's files are, such as an unpacked image.",
 )
+@click.option(
+    "--debug-dir",
+    "debug_dirs",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Search this directory for debug files, executables and libraries by build ID.  "
+    "Repeatable.",
+)
+@click.option(
+    "--debuginfod",
+    metavar="URL",
+    help="Ask this server for what is missing, which tells it the build IDs.",
+)
+@click.option(
+    "--variables/--no-variables",
+    default=True,
+    show_default=True,
+    help="Show parameters and local variables of the crashing frame.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the analysis as JSON.")
-def analyze(core: Path, modules: tuple[Path, ...], root: Path, as_json: bool) -> None:
+def analyze(
+    core: Path,
+    *,
+    modules: tuple[Path, ...],
+    root: Path,
+    debug_dirs: tuple[Path, ...],
+    debuginfod: str | None,
+    variables: bool,
+    as_json: bool,
+) -> None:
     """Report what happened in CORE."""
     try:
-        result = _analyze(core, modules, root)
+        server = Server(debuginfod, cache_directory()) if debuginfod else None
+        with ExitStack() as files:
+            core_fd = files.enter_context(core.open("rb")).fileno()
+            given = _given(files, core_fd, modules, root, Search(debug_dirs, server))
+            result = analysis.analyze(core_fd, given, variables=variables)
     except StillframeError as error:
         raise click.ClickException(str(error)) from error
     click.echo(msgspec.json.encode(result) if as_json else analysis.render_text(result), nl=False)
 
 
-def _analyze(core: Path, modules: tuple[Path, ...], root: Path) -> analysis.Analysis:
-    with ExitStack() as files:
-        file = files.enter_context(core.open("rb"))
-        given = [(str(path), files.enter_context(path.open("rb")).fileno()) for path in modules]
-        for path, fd in _open_below(root, _mapped_paths(file.fileno())):
-            files.callback(os.close, fd)
-            given.append((path, fd))
-        return analysis.analyze(file.fileno(), given)
+def _given(
+    files: ExitStack, core_fd: int, modules: tuple[Path, ...], root: Path, search: Search
+) -> list[tuple[str, int]]:
+    """Every file there is for a core, open until ``files`` is closed."""
+    paths, build_ids = _mapped(core_fd)
+    given = [(str(path), files.enter_context(path.open("rb")).fileno()) for path in modules]
+    for path, fd in _open_below(root, paths):
+        files.callback(os.close, fd)
+        given.append((path, fd))
+    found, complaints = search.find(build_ids, [Path(f"/proc/self/fd/{fd}") for _, fd in given])
+    for complaint in complaints:
+        click.echo(complaint, err=True)
+    more = [(str(path), files.enter_context(path.open("rb")).fileno()) for path in found]
+    return given + more
 
 
-def _mapped_paths(core_fd: int) -> list[str]:
-    """The files that the core's process had mapped, as it saw them."""
+def _mapped(core_fd: int) -> tuple[list[str], dict[bytes, str]]:
+    """The files that the core's process had mapped, as it saw them, and their build IDs."""
     try:
         with mmap.mmap(core_fd, 0, access=mmap.ACCESS_READ) as data:
-            return list(dict.fromkeys(file.path for file in CoreFile.from_bytes(data).files))
+            core = CoreFile.from_bytes(data)
+            images = [image for image in find_images(core, []).all if image.path != VDSO]
+            paths = list(dict.fromkeys(file.path for file in core.files))
+            return paths, {image.build_id: image.path for image in images if image.build_id}
     except ValueError as error:
         raise PermanentError("the core is empty") from error
 

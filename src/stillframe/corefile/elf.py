@@ -25,6 +25,8 @@ PT_LOAD = 1
 PT_NOTE = 4
 PF_X, PF_W, PF_R = 1, 2, 4
 PN_XNUM = 0xFFFF
+SHT_NOTE, SHT_NOBITS = 7, 8
+SHF_EXECINSTR = 4
 NT_GNU_BUILD_ID = 3
 
 MAX_PROGRAM_HEADERS = 1 << 18
@@ -35,6 +37,7 @@ MAX_BUILD_ID = 64
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
+_SHDR = struct.Struct("<4xIQ8xQQ24x")
 _SHDR_INFO = struct.Struct("<44xI")
 _NHDR = struct.Struct("<III")
 
@@ -60,6 +63,15 @@ class Segment(NamedTuple):
     def end(self) -> int:
         """First address after the segment in memory."""
         return self.vaddr + self.memsz
+
+
+class _Section(NamedTuple):
+    """What we use of ``Elf64_Shdr``."""
+
+    type: int
+    flags: int
+    offset: int
+    size: int
 
 
 class NoteRecord(NamedTuple):
@@ -129,18 +141,45 @@ def iter_notes(data: bytes) -> Iterator[NoteRecord]:
 
 
 def build_id(data: Buffer) -> bytes | None:
-    """The GNU build ID of an executable or library image, ``None`` without one.
+    """The GNU build ID of an executable, a library or a debug file, ``None`` without one.
 
     ``data`` may be just the first page: notes behind its end are not found.
     Raises like :func:`parse_header`.
     """
-    for segment in parse_header(data).segments:
-        if segment.type == PT_NOTE:
-            size = min(segment.filesz, MAX_NOTE_BYTES)
-            for note in iter_notes(data[segment.offset : segment.offset + size]):
-                if note.name == b"GNU" and note.type == NT_GNU_BUILD_ID:
-                    return note.desc[:MAX_BUILD_ID] or None
+    header = parse_header(data)
+    places = [(s.offset, s.filesz) for s in header.segments if s.type == PT_NOTE]
+    # Sections next: in debug files the segments are those of the stripped file (eu-strip), or
+    # there are none (dwz).
+    places += [(s.offset, s.size) for s in _sections(data) if s.type == SHT_NOTE]
+    left = MAX_NOTE_BYTES
+    for offset, size in places:
+        notes = data[offset : offset + min(size, left)]
+        left -= len(notes)
+        for note in iter_notes(notes):
+            if note.name == b"GNU" and note.type == NT_GNU_BUILD_ID and note.desc:
+                return note.desc[:MAX_BUILD_ID]
     return None
+
+
+def is_debug_file(data: Buffer) -> bool:
+    """Whether an ELF file is one of debug information only: its code is left out.
+
+    As ``objcopy --only-keep-debug`` and ``eu-strip -f`` write them: the sections of
+    code are there and have no content.
+    """
+    kinds = {section.type for section in _sections(data) if section.flags & SHF_EXECINSTR}
+    return bool(kinds) and kinds <= {SHT_NOBITS, SHT_NOTE}
+
+
+def _sections(data: Buffer) -> Iterator[_Section]:
+    """The section headers, as far as the file holds them; none of a file that is no ELF file."""
+    if len(data) < _EHDR.size or data[:4] != b"\x7fELF":
+        return
+    fields = _EHDR.unpack_from(data)
+    shoff, shnum = fields[6], fields[12]
+    table = data[shoff : shoff + shnum * _SHDR.size]
+    for fields in _SHDR.iter_unpack(table[: len(table) // _SHDR.size * _SHDR.size]):
+        yield _Section(*fields)
 
 
 def _aligned(size: int) -> int:

@@ -91,6 +91,10 @@ class Node:
         """The host's root, as seen from the test's mount namespace."""
         return Path(f"/proc/{self._init.pid}/root")
 
+    def seen(self, path: Path) -> Path:
+        """A path of the host as the test can reach it, with what is mounted there."""
+        return self.root / path.relative_to("/")
+
     def command(self, *command: object) -> list[str]:
         return ["nsenter", "-t", str(self._init.pid), "-m", *(str(part) for part in command)]
 
@@ -142,7 +146,7 @@ class Pod:
     @property
     def directory(self) -> Path:
         """The snapshot directory, reachable from the test."""
-        return self.node.root / self._volume.path.relative_to("/")
+        return self.node.seen(self._volume.path)
 
     @property
     def cgroup(self) -> Path:
@@ -342,7 +346,8 @@ class Agent:
     def manifests(self) -> list[Manifest]:
         """Of the samples on disk right now."""
         found = []
-        for path in (self.node.state / names.ARTIFACTS_DIR).glob("[0-9a-f]*/manifest.json"):
+        artifacts = self.node.seen(self.node.state) / names.ARTIFACTS_DIR
+        for path in artifacts.glob("[0-9a-f]*/manifest.json"):
             # It may go, and the first one of a sample is not written at once.
             with contextlib.suppress(FileNotFoundError, ValueError):
                 found.append(decode(path.read_bytes()))

@@ -25,7 +25,11 @@ def mapped_files(core: Path) -> list[str]:
 
 
 def analyze_file(
-    core: Path, modules: Sequence[tuple[str, Path]] | None = None, limits: Limits | None = None
+    core: Path,
+    modules: Sequence[tuple[str, Path]] | None = None,
+    limits: Limits | None = None,
+    *,
+    variables: bool = True,
 ) -> Analysis:
     """Analyze by the files at the paths the core names, or by those given."""
     if modules is None:
@@ -33,7 +37,7 @@ def analyze_file(
     with ExitStack() as stack:
         opened = [(path, stack.enter_context(file.open("rb")).fileno()) for path, file in modules]
         core_fd = stack.enter_context(core.open("rb")).fileno()
-        return analyze(core_fd, opened, limits=limits)
+        return analyze(core_fd, opened, limits=limits, variables=variables)
 
 
 def compile_c(source: str | Path, target: Path, *flags: str) -> Path:

@@ -1,13 +1,16 @@
-"""Grouping on real crashes: one bug is one key, different bugs are different keys."""
+"""One bug is one key, whatever it was built with and whoever wrote the core.
+
+That different bugs have different keys: ``test_corpus`` and ``test_groups``.
+"""
 
 import shutil
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from tests.integration.analysis.conftest import ROOT, analyze_file, compile_c, crasher
+from tests.integration.analysis.conftest import ROOT, compile_c, crasher
+from tests.integration.analysis.inprocess import analyze_here
 
 MakeCore = Callable[..., Path]
 SOURCES = ROOT / "tests/crashers"
@@ -20,22 +23,10 @@ BUILDS = {
     "hardened": ["-O2", "-fstack-protector-all", "-D_FORTIFY_SOURCE=2", "-fcf-protection=full"],
     "with other debug info": ["-gdwarf-4"],
 }
-BUGS = {
-    "null_read": "null_read",
-    "null_write": "null_write",
-    "wild": "wild",
-    "call_null": "call_null",
-    "div0": "div0",
-    "abort_call": "abort_call",
-    "assert_false": "assert_false",
-    "kill_self": "kill_self",
-    "overflow_main": "recurse",
-    "thread_segv": "null_read",
-}
 
 
 def key(snapshot: MakeCore, app: Path, way: str) -> str:
-    return analyze_file(snapshot(app, way)).fingerprint
+    return analyze_here(snapshot(app, way)).fingerprint
 
 
 @pytest.mark.parametrize("way", ["null_write", "abort_call", "overflow_main", "thread_segv"])
@@ -54,17 +45,6 @@ def test_a_bug_keeps_its_key_over_builds_places_and_runs(
         app = compile_c(place / "crasher.c", place / "crasher", *flags)
         keys |= {key(snapshot, app, way) for _ in range(2)}
     assert len(keys) == 1
-
-
-def test_different_bugs_have_different_keys(snapshot: MakeCore) -> None:
-    keys = {way: key(snapshot, crasher("glibc"), way) for way in BUGS}
-    same = [(a, b) for a, b in combinations(BUGS, 2) if keys[a] == keys[b]]
-    assert same == []
-
-
-def test_the_depth_of_a_recursion_and_its_thread_do_not_matter(snapshot: MakeCore) -> None:
-    ways = ("overflow_main", "overflow_thread", "overflow_small_thread")
-    assert len({key(snapshot, crasher("glibc"), way) for way in ways}) == 1
 
 
 def test_kernel_core_and_snapshot_give_one_key(snapshot: MakeCore, kernel_core: MakeCore) -> None:

@@ -10,7 +10,7 @@ from tests.integration.preload.conftest import LIBRARY
 EXPORTED = Path(__file__).resolve().parents[2] / "golden/exported-symbols"
 GOLDEN = {
     "T": set(EXPORTED.read_text().split()),
-    "w": {"__environ", "environ", "getauxval"},
+    "w": {"__abort_msg", "__environ", "environ", "getauxval"},
 }
 """Dynamic symbols by kind: exported functions, and weak undefined ones.
 

@@ -43,8 +43,8 @@ def test_an_answer_always_fits_its_bounds_and_renders(core: Core, raw: list[RawF
     read = CoreFile.from_bytes(core.build())
     images = find_images(read, [])
     stack = Stack([TrustedFrame(frame, "cfi") for frame in raw], len(raw), len(raw))
-    fault = find_fault(read, images, str)
-    answer = assemble(Evidence(read, images, fault, [stack], "message", ["error"]))
+    fault = find_fault(read, images, lambda _, number: str(number))
+    answer = assemble(Evidence(read, images, fault, [stack], "message", soft_errors=["error"]))
     assert msgspec.json.decode(msgspec.json.encode(answer), type=Analysis) == answer
     assert all(line.isprintable() for line in render_text(answer).split("\n"))
 
@@ -59,7 +59,9 @@ def test_what_an_application_said_is_printable_and_bounded(text: bytes, secrets:
     note = head + struct.pack("<II", len(text), secrets) + bytes(16 * secrets) + text
     read = CoreFile.from_bytes(Core().thread(7).add(1, note, name=b"STILLFRAME").build())
     images = find_images(read, [])
-    answer = assemble(Evidence(read, images, find_fault(read, images, str), []))
+    answer = assemble(
+        Evidence(read, images, find_fault(read, images, lambda _, number: str(number)), [])
+    )
 
     assert answer.note is not None
     assert "stillframe.request" not in answer.note.annotations

@@ -1,68 +1,21 @@
 """Samples on disk: what quotas take, what an agent's death leaves, who may read.
 
-Covers: the pure choice, the store, its reload.
+Covers: the store, its reload, a disk that refuses.
 """
 
 import hashlib
 from pathlib import Path
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
-from stillframe_agent.artifacts import Artifacts, Quota, Sample, surplus
+from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.manifest import KeptFile, Manifest, Phase, decode, encode
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.pods import PodIdentity
+from stillframe_agent.quota import Quota
 
 from stillframe import names
 
-QUOTA = Quota(max_bytes=1000, max_age=100, free_bytes=50)
-PLENTY = 10_000
-
-
-def sample(name: str, created: float, size: int = 100, deletable: bool = True) -> Sample:
-    return Sample(name, created, size, deletable)
-
-
-@pytest.mark.parametrize(
-    ("samples", "free", "incoming", "gone"),
-    [
-        ([sample("a", 0), sample("b", 60)], PLENTY, 0, [("a", "age")]),
-        ([sample("a", 60, 600), sample("b", 50, 600)], PLENTY, 0, [("b", "quota")]),
-        ([sample("a", 60, 600)], PLENTY, 500, [("a", "quota")]),
-        ([sample("a", 60), sample("b", 50), sample("c", 55)], 0, 0, [("b", "free-space")]),
-        ([sample("a", 60), sample("b", 50)], 100, 100, [("b", "free-space")]),
-        ([sample("a", 0, 2000, deletable=False)], 0, 0, []),
-        ([sample("a", 60, 1000)], PLENTY, 0, []),
-    ],
-)
-def test_the_oldest_go_until_the_quotas_hold(
-    samples: list[Sample], free: int, incoming: int, gone: list[tuple[str, str]]
-) -> None:
-    assert surplus(samples, QUOTA, 110, free, incoming) == gone
-
-
-@given(
-    st.lists(
-        st.builds(
-            Sample, st.uuids().map(str), st.floats(0, 200), st.integers(0, 500), st.booleans()
-        ),
-        max_size=20,
-    ),
-    st.integers(0, 500),
-)
-def test_afterwards_the_quotas_hold_or_nothing_more_may_go(
-    samples: list[Sample], free: int
-) -> None:
-    gone = {report_id for report_id, _ in surplus(samples, QUOTA, 200, free)}
-    kept = [sample for sample in samples if sample.report_id not in gone]
-    assert all(sample.deletable for sample in samples if sample.report_id in gone)
-    if any(sample.deletable for sample in kept):
-        freed = sum(sample.bytes for sample in samples if sample.report_id in gone)
-        assert sum(sample.bytes for sample in kept) <= QUOTA.max_bytes
-        assert free + freed >= QUOTA.free_bytes
-        assert all(200 - s.created <= QUOTA.max_age for s in kept if s.deletable)
+QUOTA = Quota(max_bytes=1000, max_age=100, free_bytes=50, per_group=5)
 
 
 def manifest(number: int, **changes: object) -> Manifest:
@@ -80,7 +33,10 @@ def manifest(number: int, **changes: object) -> Manifest:
 
 def store(root: Path, quota: Quota | None = None) -> Artifacts:
     artifacts = Artifacts(
-        root, quota or Quota(max_bytes=1 << 30, max_age=1e9, free_bytes=0), Metrics(), lambda: 100
+        root,
+        quota or Quota(max_bytes=1 << 30, max_age=1e9, free_bytes=0, per_group=5),
+        Metrics(),
+        clock=lambda: 100,
     )
     artifacts.load()
     return artifacts
@@ -104,7 +60,7 @@ def test_a_copied_snapshot_is_unfinished_business(tmp_path: Path) -> None:
     assert directory is not None
     (directory / names.ARTIFACT_SNAPSHOT).write_bytes(b"core")
     before.update(manifest(1, phase=Phase.CAPTURED))
-    after = Artifacts(tmp_path, QUOTA, Metrics(), lambda: 100)
+    after = Artifacts(tmp_path, QUOTA, Metrics(), clock=lambda: 100)
     assert after.load() == [manifest(1, phase=Phase.CAPTURED)]
 
 
@@ -115,7 +71,7 @@ def test_what_was_durable_when_the_agent_died_is_in_the_manifest_and_half_files_
     assert directory is not None
     (directory / names.ARTIFACT_SNAPSHOT).write_bytes(b"core")
     (directory / f".{names.ARTIFACT_HS_ERR}.tmp").write_bytes(b"hal")
-    (resumed,) = Artifacts(tmp_path, QUOTA, Metrics(), lambda: 100).load()
+    (resumed,) = Artifacts(tmp_path, QUOTA, Metrics(), clock=lambda: 100).load()
     assert resumed.files == (
         KeptFile(
             kind="snapshot",
@@ -134,7 +90,7 @@ def test_a_reported_sample_is_kept_but_not_resumed(tmp_path: Path) -> None:
     before = store(tmp_path)
     before.begin(manifest(1))
     before.update(manifest(1, phase=Phase.REPORTED))
-    after = Artifacts(tmp_path, QUOTA, Metrics(), lambda: 50)
+    after = Artifacts(tmp_path, QUOTA, Metrics(), clock=lambda: 50)
     assert after.load() == []
     assert after.get(f"{1:032x}") == manifest(1, phase=Phase.REPORTED)
 
@@ -169,7 +125,7 @@ def test_tombstones_delete_their_samples_and_no_others(tmp_path: Path) -> None:
 
 def test_there_is_no_room_when_the_floor_of_free_space_is_out_of_reach(tmp_path: Path) -> None:
     assert store(tmp_path).enforce(incoming=1)
-    greedy = Quota(max_bytes=1 << 30, max_age=1e9, free_bytes=1 << 60)
+    greedy = Quota(max_bytes=1 << 30, max_age=1e9, free_bytes=1 << 60, per_group=5)
     artifacts = store(tmp_path, greedy)
     busy, done = manifest(1), manifest(2, phase=Phase.REPORTED)
     artifacts.begin(busy)
@@ -178,3 +134,27 @@ def test_there_is_no_room_when_the_floor_of_free_space_is_out_of_reach(tmp_path:
     assert not artifacts.enforce(incoming=1)
     assert artifacts.get(busy.report_id) is not None
     assert artifacts.get(done.report_id) is None
+
+
+def test_a_node_keeps_the_first_and_the_newest_samples_of_a_crash_report(tmp_path: Path) -> None:
+    artifacts = store(tmp_path)
+    for number in range(1, 9):
+        artifacts.begin(manifest(number))
+        artifacts.update(manifest(number, phase=Phase.REPORTED, crash_report_uid="u"))
+    artifacts.enforce()
+    kept = {f"{number:032x}" for number in (1, 5, 6, 7, 8)}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_storm_in_one_namespace_deletes_its_own_samples(tmp_path: Path) -> None:
+    artifacts = store(tmp_path, Quota(max_bytes=20_000, max_age=1e9, free_bytes=0, per_group=5))
+    for number in range(1, 60):
+        namespace = "quiet" if number < 4 else "loud"
+        pod = PodIdentity(f"uid-{number}", namespace, "cart-1", "app", "a1")
+        artifacts.begin(manifest(number, pod=pod))
+        artifacts.update(manifest(number, pod=pod, phase=Phase.REPORTED))
+        artifacts.enforce(incoming=1000, namespace=namespace)
+    kept = sorted(int(path.name, 16) for path in tmp_path.iterdir())
+    assert kept[:3] == [1, 2, 3]
+    assert kept[3:] == list(range(kept[3], 60))
+    assert kept[3] > 4

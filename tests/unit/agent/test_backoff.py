@@ -1,9 +1,9 @@
-"""The gate between us and an operator that does not answer."""
+"""The gate between us and a server that does not answer."""
 
 import asyncio
 
 import pytest
-from stillframe_agent.submit import Backoff
+from stillframe_agent.backoff import Backoff
 
 
 async def closed_for(backoff: Backoff) -> float:
@@ -15,7 +15,7 @@ async def closed_for(backoff: Backoff) -> float:
 
 
 async def test_an_open_gate_lets_pass_at_once() -> None:
-    assert await closed_for(Backoff()) < 0.05
+    assert await closed_for(Backoff(60, 600)) < 0.05
 
 
 async def test_failures_close_it_for_longer_and_longer_up_to_a_limit() -> None:

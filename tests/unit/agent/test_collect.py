@@ -3,11 +3,12 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from stillframe_agent.artifacts import Artifacts, Quota
+from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.collect import Collector
 from stillframe_agent.manifest import Manifest, Phase
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.pods import PodIdentity
+from stillframe_agent.quota import Quota
 from stillframe_agent.settings import Settings
 
 from stillframe import names
@@ -21,7 +22,7 @@ def test_a_disk_that_refuses_the_facts_costs_nothing_else(tmp_path: Path) -> Non
     settings = Settings(node_name="n", operator_address="o:1", state_dir=tmp_path)
     settings.artifacts_dir.mkdir()
     artifacts = Artifacts(
-        settings.artifacts_dir, Quota(max_bytes=1, max_age=1, free_bytes=0), metrics
+        settings.artifacts_dir, Quota(max_bytes=1, max_age=1, free_bytes=0, per_group=5), metrics
     )
     manifest = Manifest(
         report_id=REPORT_ID,

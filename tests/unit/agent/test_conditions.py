@@ -20,6 +20,7 @@ from stillframe_agent.health import STOPPING, Health
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.mounts import volume_of
 from stillframe_agent.settings import Settings
+from stillframe_agent.upload import CONDITION as UPLOAD_FAILING
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = Settings(
@@ -62,7 +63,7 @@ def test_what_is_wrong_is_said_with_what_was_seen(reason: Reason) -> None:
     assert all(value in said for value in seen)
 
 
-@pytest.mark.parametrize("reason", [*Reason, *STOPPING, "PtraceDenied"])
+@pytest.mark.parametrize("reason", [*Reason, *STOPPING, "PtraceDenied", UPLOAD_FAILING])
 def test_every_condition_is_documented_with_its_effect(reason: str) -> None:
     rows = [
         line.split("|")

@@ -51,6 +51,11 @@ def test_the_server_name_is_the_addresss_host_unless_set() -> None:
         ("facts", "everything"),
         ("facts", ""),
         ("facts_env_allow", "*"),
+        ("retry_seconds", 0.0),
+        ("bundle_bytes", -1),
+        ("upload_url", "https://bucket.example.org"),
+        ("upload_url", "s3://a/../b?c"),
+        ("upload_endpoint", "minio:9000"),
         ("log_level", "loud"),
     ],
 )
@@ -105,7 +110,7 @@ def test_the_agent_loads_nothing_it_must_not() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert loaded & {"kopf", "kubernetes", "aiohttp", "drgn", "pyseccomp"} == set()
+    assert loaded & {"kopf", "kubernetes", "aiohttp", "drgn", "pyseccomp", "obstore"} == set()
 
 
 def test_the_facts_policy_is_that_of_the_settings() -> None:

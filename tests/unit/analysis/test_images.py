@@ -41,6 +41,13 @@ def test_a_given_file_must_not_be_another_build(
     assert (found.file is not None) is used
 
 
+def test_a_file_of_another_path_is_found_by_its_build_id() -> None:
+    """As files of another machine are; one of the same path and another build is not used."""
+    files = [given(OTHER), given(ID, "/elsewhere/renamed")]
+    (found,) = find_images(core_with(image(ID)), files).all
+    assert (found.status, found.file) == ("matched", files[1])
+
+
 def test_an_image_without_a_file_is_missing() -> None:
     (found,) = find_images(core_with(image(ID)), []).all
     assert (found.status, found.build_id, found.file) == ("missing", ID, None)

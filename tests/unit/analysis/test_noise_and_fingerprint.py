@@ -1,11 +1,15 @@
 """Which frames tell, and the grouping key: what changes it and what must not."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from stillframe.analysis.fingerprint import fingerprint, frame_key, normalize
 from stillframe.analysis.model import Frame
 from stillframe.analysis.noise import calls_through_us, is_noise, significant
 
+DOCUMENT = (Path(__file__).parents[3] / "docs/reference/fingerprint.md").read_text()
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 
 
@@ -22,15 +26,25 @@ DYING = (
     "__assert_fail __assert_fail_base __stack_chk_fail __fortify_fail __chk_fail __libc_message "
     "malloc_printerr __restore_rt rust_panic core::panicking::panic_fmt"
 )
+ALLOCATING = "malloc free __libc_free __libc_realloc calloc posix_memalign"
 COPYING = (
     "memcpy memmove memset __memmove_avx_unaligned_erms __memcpy_ssse3 strlen __strlen_avx2 "
     "strcpy strncpy strcmp memchr __rawmemchr"
 )
 
 
-@pytest.mark.parametrize("name", f"{DYING} {COPYING}".split())
-def test_how_processes_die_and_copy_is_noise(name: str) -> None:
+@pytest.mark.parametrize("name", f"{DYING} {COPYING} {ALLOCATING}".split())
+def test_how_processes_die_copy_and_allocate_is_noise(name: str) -> None:
     assert is_noise(frame(name, LIBC))
+
+
+@pytest.mark.parametrize("name", ["__cxa_pure_virtual", "std::__throw_out_of_range(char const*)"])
+def test_the_runtime_of_cxx_is_noise(name: str) -> None:
+    assert is_noise(frame(name, "/lib/x86_64-linux-gnu/libstdc++.so.6.0.30"))
+
+
+def test_an_allocator_of_the_applications_own_is_not_noise() -> None:
+    assert not is_noise(frame("malloc"))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +84,7 @@ def test_if_nothing_tells_everything_does() -> None:
         {"line": 42, "file": "/other/place/a.c"},
         {"trust": "scan"},
         {"module": "/opt/v2/server"},
+        {"module": "/app/server (deleted)"},
     ],
 )
 def test_addresses_lines_paths_and_trust_do_not_change_the_key(change: dict[str, object]) -> None:
@@ -93,6 +108,23 @@ def test_another_function_module_or_caller_is_another_key(frames: list[Frame]) -
 def test_the_key_is_what_the_documentation_says() -> None:
     """SHA-256 of "server!parse\\nserver!serve\\nserver!main", by sha256sum."""
     assert fingerprint(CRASH) == "v1:f11d699eb3c4f96f"
+
+
+def test_the_documented_names_and_key_are_true() -> None:
+    names = re.findall(r"^\| `(.+)` \| `(.+)` \|$", DOCUMENT, re.MULTILINE)
+    assert len(names) > 10
+    assert [normalize(name) for name, _ in names] == [plain for _, plain in names]
+    stack = re.findall(r"^    #\d+  (.*?)(?: \(([^ ]+)\))?$", DOCUMENT, re.MULTILINE)
+    frames = [_documented(name, place) for name, place in stack]
+    (text,) = re.findall(r"```text\n(.*?)\n```", DOCUMENT, re.DOTALL)
+    assert [frame_key(found) for found in significant(frames)] == text.split("\n")
+    assert f"`{fingerprint(frames)}`" in DOCUMENT
+
+
+def _documented(name: str, place: str) -> Frame:
+    if not place:
+        return frame("", LIBC)
+    return frame(name, LIBC if place.startswith("libc") else "/app/server")
 
 
 def test_only_the_six_innermost_frames_count() -> None:
@@ -123,7 +155,28 @@ def test_unnamed_frames_are_known_by_module_and_rounded_offset() -> None:
         ("Vec<T>::push", "Vec::push"),
         ("app::f::h0123456789abcdef", "app::f"),
         ("memcpy@@GLIBC_2.14", "memcpy"),
-        ("Foo::operator()(int)", "Foo::operator()(int)"),
+        ("Foo::operator()(int)", "Foo::operator()"),
+        ("f(int)::{lambda(int)#1}::operator()(int) const", "f::{lambda#1}::operator()"),
+        ("std::ostream& std::operator<< <char>(std::ostream&)", "std::operator<<"),
+        ("bool ns::operator< <int>(ns::A<int> const&)", "ns::operator<"),
+        ("ns::P<int>::operator->() const", "ns::P::operator->"),
+        ("operator new(unsigned long)", "operator new"),
+        ("A::operator bool() const", "A::operator bool"),
+        ("operator_table", "operator_table"),
+        ("void app::run<int>(int const&)", "app::run"),
+        ("std::vector<int> make<int>(std::function<void (int)>)", "make"),
+        ("app::Box<std::function<void (int)> >::get() const", "app::Box::get"),
+        ("f(int) [clone .part.0] [clone .cold]", "f"),
+        ("step.isra.0.constprop.1.cold", "step"),
+        ("step.lto_priv.0", "step"),
+        ("step.llvm.1234567890", "step"),
+        ("app[9a8b7c6d5e4f3a2b]::run", "app::run"),
+        ("<app::List<T> as core::fmt::Debug>::fmt", "<app::List as core::fmt::Debug>::fmt"),
+        ("app::run::{{closure}}::h0123456789abcdef", "app::run::{{closure}}"),
+        ("main.(*Server).handle", "main.(*Server).handle"),
+        ("main.main.func1.2", "main.main.func1.2"),
+        ("f(((", "f"),
+        ("a<b<c", "a"),
         ("<>", "<>"),
     ],
 )

@@ -4,6 +4,7 @@ The golden report is one hand-made crash with everything a report can have.
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,10 +14,11 @@ from stillframe.analysis.assemble import Evidence, assemble
 from stillframe.analysis.escape import escape
 from stillframe.analysis.fault import find_fault
 from stillframe.analysis.images import find_images
-from stillframe.analysis.model import MAX_STACK_LINES, MAX_THREADS
+from stillframe.analysis.model import MAX_STACK_LINES, MAX_THREADS, Scope, Trust, Variable
 from stillframe.analysis.stack import Stack
 from stillframe.analysis.trust import TrustedFrame
 from stillframe.analysis.unwind import RawFrame
+from stillframe.analysis.variables import crashing_scopes
 from stillframe.analysis.wording import stack_lines
 from stillframe.corefile import CoreFile
 from tests.support.corewriter import Core, R, X, at, image
@@ -29,7 +31,7 @@ EVIL = b"e\x1b[31m\nvil\xe2\x80\xae"
 def evidence(core: Core, *stacks: Stack) -> Evidence:
     read = CoreFile.from_bytes(core.build())
     images = find_images(read, [])
-    return Evidence(read, images, find_fault(read, images, str), stacks)
+    return Evidence(read, images, find_fault(read, images, lambda _, number: str(number)), stacks)
 
 
 def crashed(comm: bytes = b"app", path: bytes = b"/bin/app") -> Core:
@@ -136,6 +138,32 @@ def test_threads_beyond_the_limit_are_counted() -> None:
     assert (len(answer.threads), answer.threads_total) == (MAX_THREADS, MAX_THREADS + 3)
 
 
+class AskedError(Exception):
+    """The unwinder was asked for frames."""
+
+
+class Unwinding:
+    def frames_at(self, *_: int) -> list[object]:
+        raise AskedError
+
+
+@pytest.mark.parametrize("trust", ["scan", "frame_pointer"])
+def test_a_doubtful_frame_is_not_asked_for_variables(trust: Trust) -> None:
+    """Its registers are not known, so they would be those of another place."""
+
+    def scopes(trust: Trust) -> None:
+        told = evidence(crashed(), one_frame())
+        (raw, _), *_ = told.stacks[0].frames
+        stack = Stack([TrustedFrame(raw, trust)], 1, 1)
+        answer = assemble(told._replace(stacks=[stack]))
+        unwinder: Any = Unwinding()
+        assert crashing_scopes(told.core, told.images, unwinder, stack, answer) == []
+
+    scopes(trust)
+    with pytest.raises(AskedError):
+        scopes("context")
+
+
 def sample() -> Analysis:
     frame = Frame(
         pc=0x401136,
@@ -204,6 +232,16 @@ def sample() -> Analysis:
             request="GET /cart 77",
             secrets=2,
         ),
+        variables=[
+            Scope(
+                frame=1,
+                variables=[
+                    Variable(name="p", type="const char *", value='0x7ffe0040 "GET /cart"'),
+                    Variable(name="length", type="size_t", value="<optimized out>"),
+                ],
+                left_out=3,
+            )
+        ],
         soft_errors=["thread 19: not unwound: no registers"],
     )
 

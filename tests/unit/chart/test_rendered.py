@@ -27,8 +27,12 @@ Rendered = dict[tuple[str, str], Manifest]
 
 @pytest.fixture(params=EXAMPLES)
 def rendered(request: pytest.FixtureRequest) -> Rendered:
+    return load(request.param)
+
+
+def load(example: str) -> Rendered:
     """Every object of one example, by kind and name."""
-    text = (RENDERED / f"{request.param}.yaml").read_text()
+    text = (RENDERED / f"{example}.yaml").read_text()
     return {(m["kind"], m["metadata"]["name"]): m for m in yaml.safe_load_all(text) if m}
 
 
@@ -265,6 +269,19 @@ def test_the_agent_takes_its_settings(rendered: Rendered) -> None:
     assert port in [
         str(p["port"]) for p in rendered["Service", host.split(".")[0]]["spec"]["ports"]
     ]
+
+
+def test_credentials_of_the_object_store_are_where_the_agent_reads_them() -> None:
+    rendered = load("hardened")
+    pod = pod_of(rendered, "agent")
+    given = environment(pod)
+    assert given["STILLFRAME_AGENT_UPLOAD_URL"] == "s3://evidence/cluster-1"
+    mounts = {m["name"]: m for m in pod["containers"][0]["volumeMounts"]}
+    directory = agent.Settings(node_name="n", operator_address="o:1").upload_dir
+    assert mounts["upload"] == {"name": "upload", "mountPath": str(directory), "readOnly": True}
+    (volume,) = (v for v in pod["volumes"] if v["name"] == "upload")
+    assert volume["secret"]["secretName"] == "evidence"
+    assert not [name for name in environment(pod_of(load("default"), "agent")) if "UPLOAD" in name]
 
 
 def test_evidence_and_its_tombstones_expire_together(rendered: Rendered) -> None:
