@@ -26,6 +26,8 @@ from stillframe.capture.refusals import Refusal, refused
 from stillframe.errors import InvalidInputError, PermanentError, TemporaryError
 from stillframe.names import LOCK_CLAIM, LOCK_DONE, SUFFIX_CORE, SUFFIX_PART
 
+ANY_SIZE: Final = (1 << 63) - 1
+"""For `open_snapshot`, where nothing will be read."""
 WHOLE_FILE: Final = 0
 """``l_len`` that means "to the end, wherever that will be"."""
 _FLOCK: Final = struct.Struct("hhqqi4x")

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from stillframe import names
 from tests.integration.agent.intake import Operator
-from tests.integration.agent.node import CRASHERS, Agent, Node, Pod, wait_until
+from tests.integration.agent.node import CRASHERS, Agent, Node, Pod, locked, wait_until
 
 NAME = "0123456789abcdef0123456789abcdef.core"
 _NOTE_PID_OFFSET = 32
@@ -148,6 +149,25 @@ def test_a_snapshot_that_claims_another_process_is_not_attributed(
     assert not second.attested
     assert second.pod.uid == pod.uid
     assert any("4242" in error for error in second.soft_errors)
+
+
+def test_a_crash_that_waits_for_its_turn_is_claimed_and_attested(
+    node: Node, operator: Operator, start_agent: Callable[..., Agent]
+) -> None:
+    """The node's only capture is taken for two seconds; unclaimed processes go after a quarter."""
+    agent = start_agent(captures=1).wait_ready()
+    stalling, other = Pod(node).set_up(), Pod(node, name="quiet").set_up()
+    agent.wait_watching(stalling)
+    agent.wait_watching(other)
+    forged = stalling.directory / f"{0:032x}.part"
+    stalling.start(sys.executable, "-c", FORGER, "/dev/null", stalling._volume.path, ".part", 1)
+    wait_until("the file", forged.exists)
+    wait_until("its claim", lambda: locked(forged, names.LOCK_CLAIM))
+    victim = other.crash(STILLFRAME_HOLD_MS=10_000)
+    assert victim.wait(timeout=20) == -signal.SIGSEGV
+    (report,) = operator.wait_reports(1)
+    assert report.attested
+    assert agent.metric('refusals_total{reason="NeverComplete"}') == 1
 
 
 LINKER = """
