@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTEST := pytest -q
 # Two cores: files are spread over workers only where tests share nothing.
 SHELL_SCRIPTS = .ci/run examples/demo proto/generate $(shell grep -lE '^\#!.*(ba)?sh' tests/cluster/* tests/crashers/* tests/s3/* deploy/helm/* 2>/dev/null)
-C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.[ch]' 'tests/*.cc' 'tests/*.cpp' 'examples/*.c')
+C_FILES = $(shell git ls-files 'preload/*.[ch]' 'tests/*.[ch]' 'tests/*.cc' 'tests/*.cpp' 'examples/*.c' 'examples/*.cpp')
 CLUSTER_NAME ?= sftest
 
 .PHONY: help
@@ -18,7 +18,7 @@ help: ## This help
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- set-up ---------------------------------------------------------------------
-.PHONY: packages venv build generate
+.PHONY: packages venv build generate generate-reports
 packages: ## Install the Debian packages that building and testing need (says which)
 	@tests/cluster/install-packages
 
@@ -44,6 +44,10 @@ generate: venv ## Everything generated: protocol, CRDs, note table, coverage, re
 	tests/integration/preload/matrix/generate-coverage
 	deploy/helm/render-examples
 
+generate-reports: build ## docs/reference/examples.md, from crashes of the examples in four languages
+	@$(MAKE) --no-print-directory -s -C examples languages
+	examples/generate-reports
+
 lock: venv ## Pin the dependencies anew
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --extra agent --extra operator pyproject.toml -o requirements.lock
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --all-extras -c requirements.lock pyproject.toml -o requirements-dev.lock
@@ -57,7 +61,7 @@ format: venv ## Format Python and C
 
 type: venv ## mypy --strict
 	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator tests/cluster tests/support
-	mypy --scripts-are-modules crds/generate preload/fuzz/make-corpus preload/generate-note tests/integration/preload/matrix/generate-coverage
+	mypy --scripts-are-modules crds/generate examples/generate-reports preload/fuzz/make-corpus preload/generate-note tests/integration/preload/matrix/generate-coverage
 
 lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date
 	ruff format --check .

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_args, get_type_hints
 
@@ -35,7 +36,7 @@ def _options(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None
             command = click.option(
                 f"--{option}/--no-{option}" if kind is bool else f"--{option}",
                 envvar=f"{ENV_PREFIX}{name.upper()}",
-                type=_PATH if kind is Path else kind,
+                type=_option_type(kind),
                 help=help_text,
                 show_envvar=True,
                 show_default=True,
@@ -44,6 +45,25 @@ def _options(*wanted: str) -> Callable[[Callable[..., None]], Callable[..., None
         return command
 
     return decorate
+
+
+class _Member(click.Choice[str]):
+    """A member of an enumeration, by its value."""
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__([str(member) for member in kind])
+        self._kind = kind
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        return self._kind(super().convert(str(value), parameter, context))
+
+
+def _option_type(kind: type) -> Any:
+    if kind is Path:
+        return _PATH
+    return _Member(kind) if issubclass(kind, StrEnum) else kind
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

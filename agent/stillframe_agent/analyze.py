@@ -7,8 +7,8 @@ the snapshot and as a message in the spool.  Blocking; the parsing itself is
 
 import hashlib
 import logging
-import os
 import time
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -83,17 +83,25 @@ class Analyzer:
         """The analysis, or why there is none."""
         if manifest.attempts > _MAX_ATTEMPTS:
             return None, f"given up: {_MAX_ATTEMPTS} analyses of it ended with their agent"
-        snapshot = self._artifacts.path(manifest.report_id) / names.ARTIFACT_SNAPSHOT
-        core_fd = os.open(snapshot, os.O_RDONLY | os.O_CLOEXEC)
+        directory = self._artifacts.path(manifest.report_id)
+        kept = {file.kind: directory / file.file for file in manifest.files}
         started = time.monotonic()
-        try:
-            analysis = analyze(core_fd, modules, variables=self._variables)
-        except AnalysisError as error:
-            self._metrics.analyses.labels("failed").inc()
-            return None, f"the analysis failed: {error}"
-        finally:
-            self._metrics.analysis.observe(time.monotonic() - started)
-            os.close(core_fd)
+        with ExitStack() as files:
+            core = files.enter_context((directory / names.ARTIFACT_SNAPSHOT).open("rb"))
+            log = kept.get("hs_err")
+            try:
+                analysis = analyze(
+                    core.fileno(),
+                    modules,
+                    hs_err_fd=files.enter_context(log.open("rb")).fileno() if log else None,
+                    full_core=kept.get("core"),
+                    variables=self._variables,
+                )
+            except AnalysisError as error:
+                self._metrics.analyses.labels("failed").inc()
+                return None, f"the analysis failed: {error}"
+            finally:
+                self._metrics.analysis.observe(time.monotonic() - started)
         self._metrics.analyses.labels("ok").inc()
         return analysis, ""
 

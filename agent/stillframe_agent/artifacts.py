@@ -241,8 +241,8 @@ def _take_stock(manifest: Manifest, directory: Path) -> Manifest:
     """The manifest with what its agent made durable before it died; half files go."""
     for half in directory.glob(".*"):
         half.unlink()
-    paths = {kind: directory / file for kind, file in EVIDENCE.items()}
-    files = tuple(_kept(kind, path) for kind, path in paths.items() if path.exists())
+    found = ((kind, directory / file) for file, kind in EVIDENCE.items())
+    files = tuple(_kept(kind, path) for kind, path in found if path.exists())
     return replace(manifest, files=files)
 
 

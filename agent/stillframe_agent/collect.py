@@ -23,7 +23,7 @@ from stillframe_agent.cores import Cores
 from stillframe_agent.facts import Facter
 from stillframe_agent.identity import require_pod
 from stillframe_agent.logs import event
-from stillframe_agent.manifest import EVIDENCE, KeptFile, Manifest, Phase
+from stillframe_agent.manifest import KeptFile, Manifest, Phase
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.pods import PodIdentity, from_logs, identify
 from stillframe_agent.report import report_id
@@ -227,7 +227,7 @@ def _files(taken: Capture) -> tuple[KeptFile, ...]:
     return (
         snapshot,
         *(
-            KeptFile(kind=kind, file=EVIDENCE[kind], bytes=copied.bytes, sha256=copied.sha256)
+            KeptFile(kind=kind, file=copied.name, bytes=copied.bytes, sha256=copied.sha256)
             for kind, copied in others.items()
             if copied is not None
         ),

@@ -1,16 +1,19 @@
 """Cores: which held processes have a full core taken, as `decide_core` says.
 
 Flows in: attested holders, from many threads at once.  Flows out: what
-`stillframe.capture` is to take.  Keeps the count that the decision needs.
+`stillframe.capture` is to take.  Keeps the count that the decision needs, and a
+tracer that has started before it is needed.
 """
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.identity import Holder
 from stillframe.capture.pipeline import CoreWish
+from stillframe.capture.standby import Standby
 from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.decide import CoreLimits, decide_core
 from stillframe_agent.identity import require_pod
@@ -28,7 +31,10 @@ class Cores:
             max_bytes=settings.core_bytes,
             max_hold_seconds=settings.core_hold_seconds,
             at_once=settings.cores,
+            compression=settings.core_compression,
         )
+        self._standby = Standby()
+        self._prepare()
         self._lock = threading.Lock()
         self._running: dict[object, int] = {}
         """Bytes that each core being taken may have."""
@@ -51,10 +57,17 @@ class Cores:
                 )
                 if decision.request is not None:
                     self._running[key] = decision.request.max_bytes
-            return decision.request or decision.refused
+            if decision.request is None:
+                return decision.refused
+            return replace(decision.request, standby=self._standby)
 
         try:
             yield choose
         finally:
             with self._lock:
                 self._running.pop(key, None)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        if self._limits.at_once > 0:
+            self._standby.prepare()

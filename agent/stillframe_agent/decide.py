@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
+from stillframe.capture.corejob import Compression
 from stillframe.capture.fullcore import CoreRequest
 from stillframe_agent.pods import Wish
 
@@ -103,11 +104,12 @@ class CoreLimits:
     """Bounds of full cores on one node."""
 
     max_bytes: int
-    """Of one core, compressed."""
+    """Of one core's file."""
     max_hold_seconds: float
     """However long the pod would wait."""
     at_once: int
-    """Each takes a processor and a disk for seconds."""
+    """Each takes the processors and a disk for seconds."""
+    compression: Compression = Compression.ZSTD
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +141,6 @@ def decide_core(
         CoreRequest(
             hold_seconds=min(wish.hold_seconds, limits.max_hold_seconds),
             max_bytes=min(limits.max_bytes, room_bytes),
+            compression=limits.compression,
         )
     )

@@ -15,12 +15,13 @@ from stillframe import names
 from stillframe_agent.pods import PodIdentity
 
 EVIDENCE: Final[Mapping[str, str]] = {
-    "snapshot": names.ARTIFACT_SNAPSHOT,
-    "core": names.ARTIFACT_CORE,
-    "facts": names.ARTIFACT_FACTS,
-    "hs_err": names.ARTIFACT_HS_ERR,
+    names.ARTIFACT_SNAPSHOT: "snapshot",
+    names.ARTIFACT_CORE: "core",
+    names.ARTIFACT_CORE_PLAIN: "core",
+    names.ARTIFACT_FACTS: "facts",
+    names.ARTIFACT_HS_ERR: "hs_err",
 }
-"""What a capture leaves, by kind: everything that cannot be made again."""
+"""What a capture leaves, file by file, with its kind: everything that cannot be made again."""
 
 
 class Phase(StrEnum):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from stillframe import names
+from stillframe.capture.corejob import Compression
 from stillframe.capture.facts import FactsPolicy
 from stillframe.errors import PermanentError
 
@@ -53,7 +54,10 @@ class Settings:
     hold_seconds: Annotated[float, "Longest wait for a snapshot to become complete."] = 2.0
     max_snapshot_bytes: Annotated[int, "A larger snapshot is refused."] = 16 * _MIB
     captures: Annotated[int, "Captures at once; a pod gets a quarter of them."] = 16
-    core_bytes: Annotated[int, "Largest full core, compressed; a larger one is cut."] = _GIB
+    core_bytes: Annotated[int, "Largest file of a full core; a larger one is cut."] = _GIB
+    core_compression: Annotated[
+        Compression, "Of full cores: none holds their processes for less time, and needs more room."
+    ] = Compression.ZSTD
     core_hold_seconds: Annotated[float, "Longest hold for a full core."] = 30.0
     cores: Annotated[int, "Full cores taken at once; others get their snapshot only."] = 2
     bundle_bytes: Annotated[int, "Largest debug bundle, before its compression; 0: none."] = 0

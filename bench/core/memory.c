@@ -1,11 +1,13 @@
 /* Fills memory, then crashes or waits.
  *
- *	memory MIB heap|random RESERVED_MIB crash|wait
+ *	memory MIB heap|random RESERVED_MIB THREADS crash|wait
  *
  * "heap" is what allocators leave: small numbers, pointers, short texts and
- * free space; "random" does not compress.  Before it crashes, or when it waits,
- * CLOCK_MONOTONIC in ns goes to standard output as 8 bytes.
+ * free space; "random" does not compress.  THREADS wait beside the first.
+ * Before it crashes, or when it waits, CLOCK_MONOTONIC in ns goes to standard
+ * output as 8 bytes.
  */
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,13 +41,20 @@ static void fill(uint64_t *words, size_t count, int heap)
 	}
 }
 
+static void *wait_for_ever(void *unused)
+{
+	for (;;)
+		pause();
+	return unused;
+}
+
 int main(int argc, char **argv)
 {
 	size_t bytes, reserved;
 	struct timespec now;
 	uint64_t ns;
 
-	if (argc != 5)
+	if (argc != 6)
 		return 2;
 	bytes = (size_t)atoi(argv[1]) << 20;
 	reserved = (size_t)atoi(argv[3]) << 20;
@@ -55,11 +64,17 @@ int main(int argc, char **argv)
 				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 				  -1, 0) == MAP_FAILED)
 		return 1;
+	for (int i = atoi(argv[4]); i > 0; i--) {
+		pthread_t thread;
+
+		if (pthread_create(&thread, NULL, wait_for_ever, NULL) != 0)
+			return 1;
+	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	if (write(1, &ns, sizeof(ns)) != sizeof(ns))
 		return 1;
-	if (argv[4][0] == 'w')
+	if (argv[5][0] == 'w')
 		pause();
 	else
 		*(volatile int *)zero = 1;

@@ -1,18 +1,24 @@
-"""How long a full core holds its process, and how large it is, against its peers.
+"""How long a full core holds its process, how large it is, and what it costs, against its peers.
 
-Ours: from the crash to the release, snapshot and core, compressed, on tmpfs.
-Peers, interleaved in the same run, uncompressed, on tmpfs: the kernel writing
-its own core file, from the crash to the reaping; gcore of the same process
-while it waits.  A core of the kernel is not read back: it holds nobody up.
+Ours: from the crash to the release, snapshot and core, with a tracer on standby as the agent
+has one.  Peers, interleaved in the same run: the kernel writing its own core file, from the
+crash to the reaping; that file through a pipe to ``zstd -1``; gcore of the same process while
+it waits.
+
+``core_pattern`` belongs to the whole machine, so no other handler is set: the kernel's pipe is
+imitated by ``cat`` of its core file, in memory, which gives zstd its input no slower than the
+kernel would.  systemd-coredump and minicoredumper are such handlers, and are left out.
 
 Prints a table and writes ``bench/results/core.json``.
 
-    python bench/core/run.py
+    python bench/core/run.py [--large]      # --large: 8 GiB once, on disk only
 """
 
+import ctypes
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -20,35 +26,53 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from stillframe.capture.corejob import Compression
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, Stage, list_names
 from stillframe.capture.pipeline import capture
+from stillframe.capture.standby import Standby
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 LIBRARY = ROOT / "build/preload/x86_64/libstillframe.so"
 BUILD = ROOT / "build/bench/core"
 RESULT = ROOT / "bench/results/core.json"
-ROUNDS = 5
-CASES = {
-    "256 MiB heap-like": ("256", "heap", "0"),
-    "256 MiB random": ("256", "random", "0"),
-    "64 MiB heap-like, 2 GiB untouched": ("64", "heap", "2048"),
+SHARED_MEMORY = Path("/dev/shm")
+ROUNDS = 3
+PR_SET_CHILD_SUBREAPER = 36
+STANDBY = Standby()
+Case = tuple[str, ...]
+
+
+class Measured(NamedTuple):
+    """One run."""
+
+    ms: float
+    mib: float
+    """On disk: what is allocated, not the length of a sparse file."""
+    cpu_ms: float
+    """Of whoever copies; of the crashing process, what it takes from its crash on."""
+
+
+CASES: dict[str, Case] = {
+    "1 GiB heap-like, 1 thread": ("1024", "heap", "0", "0"),
+    "1 GiB heap-like, 50 threads": ("1024", "heap", "0", "49"),
+    "64 MiB heap-like, 256 GiB untouched": ("64", "heap", "262144", "0"),
+    "64 MiB heap-like": ("64", "heap", "0", "0"),
 }
-REQUEST = CoreRequest(hold_seconds=60, max_bytes=4 << 30)
-Measured = tuple[float, float]
-"""Milliseconds, and MiB on disk: what is allocated, not the length of a sparse file."""
+LARGE: dict[str, Case] = {"8 GiB heap-like, 50 threads": ("8192", "heap", "0", "49")}
 
 
 def start(
-    case: tuple[str, ...], end: str, core: str, **environment: str
+    case: Case, end: str, core: str, place: Path, **environment: str
 ) -> "subprocess.Popen[bytes]":
     variables = [f"{key}={value}" for key, value in environment.items()]
     return subprocess.Popen(
         ["prlimit", core, "env", *variables, BUILD / "memory", *case, end],
         stdout=subprocess.PIPE,
-        cwd=environment.get("STILLFRAME_DIR", Path.cwd()),
+        cwd=place,
     )
 
 
@@ -61,102 +85,174 @@ def on_disk(path: Path) -> float:
     return path.stat().st_blocks * 512 / (1 << 20)
 
 
-def ours(case: tuple[str, ...], place: Path) -> Measured:
-    directory = place / "snapshots"
-    directory.mkdir()
-    library = {"LD_PRELOAD": str(LIBRARY), "STILLFRAME_DIR": str(directory)}
-    hold = {"STILLFRAME_HOLD_MS": "60000", "STILLFRAME_CLAIM_MS": "10000"}
-    with SnapshotDirectory.open(directory) as snapshots:
-        process = start(case, "crash", "--core=0:0", **library, **hold)
-        crashed_ns(process)
-        names: list[object] = []
-        while not (
-            names := [n for n in list_names(snapshots.fd).names if n.stage is not Stage.BIRTH]
+def cpu_ms() -> float:
+    """Of all children that have been waited for: not of ourselves, who make the digest."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (usage.ru_utime + usage.ru_stime) * 1e3
+
+
+def cpu_ms_of(pid: int) -> float:
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) * 1e3 / os.sysconf("SC_CLK_TCK")
+
+
+def reap() -> None:
+    """Wait for the readers, which their tracers leave to us."""
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def ours(compression: Compression) -> Callable[[Case, Path], Measured]:
+    def run(case: Case, place: Path) -> Measured:
+        STANDBY.prepare()
+        request = CoreRequest(
+            hold_seconds=300, max_bytes=64 << 30, compression=compression, standby=STANDBY
+        )
+        with (
+            tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as directory,
+            SnapshotDirectory.open(Path(directory)) as snapshots,
         ):
-            time.sleep(0.0005)
-        with capture(snapshots, names[0], place / "snapshot.core", core=lambda _: REQUEST) as taken:
-            assert taken.core is not None, taken.soft_errors
-            assert not taken.soft_errors
-            assert taken.held_millis is not None
-        assert process.wait() == -11
-        return float(taken.held_millis), on_disk(place / "full.core.zst")
+            library = {"LD_PRELOAD": str(LIBRARY), "STILLFRAME_DIR": directory}
+            hold = {"STILLFRAME_HOLD_MS": "300000", "STILLFRAME_CLAIM_MS": "10000"}
+            process = start(case, "crash", "--core=0:0", place, **library, **hold)
+            crashed_ns(process)
+            victim = cpu_ms_of(process.pid)
+            while not (
+                names := [n for n in list_names(snapshots.fd).names if n.stage is not Stage.BIRTH]
+            ):
+                time.sleep(0.0005)
+            before = cpu_ms()
+            with capture(
+                snapshots, names[0], place / "snapshot.core", core=lambda _: request
+            ) as taken:
+                assert taken.core is not None, taken.soft_errors
+                assert not taken.soft_errors
+                assert taken.held_millis is not None
+            assert process.wait() == -11
+            reap()
+            return Measured(
+                taken.held_millis, on_disk(place / taken.core.name), cpu_ms() - before - victim
+            )
+
+    return run
 
 
-def kernel(case: tuple[str, ...], place: Path) -> Measured:
-    os.chdir(place)
-    process = start(case, "crash", "--core=unlimited:unlimited")
+def kernel(case: Case, place: Path) -> Measured:
+    process = start(case, "crash", "--core=unlimited:unlimited", place)
     began = crashed_ns(process)
+    before = cpu_ms()
+    victim = cpu_ms_of(process.pid)
     process.wait()
     elapsed = (time.monotonic_ns() - began) / 1e6
     (core,) = place.iterdir()
-    return elapsed, on_disk(core)
+    return Measured(elapsed, on_disk(core), cpu_ms() - before - victim)
 
 
-def gcore(case: tuple[str, ...], place: Path) -> Measured:
-    process = start(case, "wait", "--core=0:0")
+def kernel_to_zstd(case: Case, place: Path) -> Measured:
+    memory = SHARED_MEMORY if int(case[0]) < 4096 else place.parent  # then the page cache will do
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        kernel(case, Path(directory))
+        (core,) = Path(directory).iterdir()
+        before, began = cpu_ms(), time.monotonic_ns()
+        subprocess.run(
+            ["sh", "-c", 'cat "$1" | zstd -q -1 > "$2"', "sh", core, place / "core.zst"], check=True
+        )
+        elapsed = (time.monotonic_ns() - began) / 1e6
+    return Measured(elapsed, on_disk(place / "core.zst"), cpu_ms() - before)
+
+
+def gcore(case: Case, place: Path) -> Measured:
+    process = start(case, "wait", "--core=0:0", place)
     crashed_ns(process)
-    began = time.monotonic_ns()
+    before, began = cpu_ms(), time.monotonic_ns()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run(["gcore", "-o", place / "core", str(process.pid)], check=True, **quiet)
     elapsed = (time.monotonic_ns() - began) / 1e6
+    cpu = cpu_ms() - before
     process.kill()
     process.wait()
-    return elapsed, on_disk(place / f"core.{process.pid}")
+    return Measured(elapsed, on_disk(place / f"core.{process.pid}"), cpu)
 
 
-WAYS: dict[str, Callable[[tuple[str, ...], Path], Measured]] = {
-    "stillframe, zstd": ours,
-    "kernel core file": kernel,
+KERNEL, PIPE = "kernel core file", "kernel core | zstd -1"
+WAYS: dict[str, Callable[[Case, Path], Measured]] = {
+    "stillframe, plain": ours(Compression.NONE),
+    KERNEL: kernel,
+    "stillframe, zstd": ours(Compression.ZSTD),
+    PIPE: kernel_to_zstd,
     "gcore": gcore,
 }
+PEER = {"stillframe, zstd": PIPE}
+"""The others are compared with the kernel's core file."""
 
 
-def measure(case: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    found: dict[str, list[Measured]] = {way: [] for way in WAYS}
-    for _ in range(ROUNDS):
-        for way, run in WAYS.items():
-            with tempfile.TemporaryDirectory(prefix="stillframe-bench-", dir="/dev/shm") as place:
+def ways_of(case: Case) -> dict[str, Callable[[Case, Path], Measured]]:
+    """gcore would write the untouched memory, too."""
+    return {way: run for way, run in WAYS.items() if way != "gcore" or int(case[2]) < 8192}
+
+
+def measure(case: Case, on: Path, rounds: int) -> dict[str, dict[str, float]]:
+    found: dict[str, list[Measured]] = {way: [] for way in ways_of(case)}
+    for _ in range(rounds):
+        for way, run in ways_of(case).items():
+            with tempfile.TemporaryDirectory(prefix="stillframe-bench-", dir=on) as place:
                 found[way].append(run(case, Path(place)))
-                os.chdir(ROOT)
+            os.sync()  # or the next way waits for the pages that this one left
     return {
         way: {
-            "median_ms": round(statistics.median(ms for ms, _ in all_), 1),
-            "worst_ms": round(max(ms for ms, _ in all_), 1),
-            "mib": round(statistics.median(mib for _, mib in all_), 1),
+            "median_ms": round(statistics.median(run.ms for run in runs), 1),
+            "best_ms": round(min(run.ms for run in runs), 1),
+            "worst_ms": round(max(run.ms for run in runs), 1),
+            "cpu_ms": round(statistics.median(run.cpu_ms for run in runs)),
+            "mib": round(statistics.median(run.mib for run in runs), 1),
         }
-        for way, all_ in found.items()
+        for way, runs in found.items()
     }
+
+
+def show(title: str, ways: dict[str, dict[str, float]]) -> None:
+    print(
+        f"{title:46}{'best':>8}{'median':>8}{'worst':>8} ms{'cpu':>8} ms{'on disk':>9} MiB  ratio"
+    )
+    for way, values in ways.items():
+        peer = ways[PEER.get(way, KERNEL)]
+        print(
+            f"  {way:44}{values['best_ms']:8.0f}{values['median_ms']:8.0f}{values['worst_ms']:8.0f}"
+            f"   {values['cpu_ms']:8.0f}   {values['mib']:9.0f}"
+            f"      {values['median_ms'] / peer['median_ms']:.2f}",
+            flush=True,
+        )
 
 
 def main() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     subprocess.run(["make", "-s", "-C", ROOT / "preload"], check=True, stdout=sys.stderr)
-    subprocess.run(["gcc", "-O2", "-o", BUILD / "memory", HERE / "memory.c"], check=True)
+    build = ["gcc", "-O2", "-pthread", "-o", BUILD / "memory", HERE / "memory.c"]
+    subprocess.run(build, check=True)
     pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
     if "/" in pattern or pattern.startswith("|"):
         sys.exit(f"the peer needs core files in the working directory; core_pattern is {pattern!r}")
-    results = {title: measure(case) for title, case in CASES.items()}
-    print(f"{'':36}{'':20}{'median':>8} {'worst':>8}   {'on disk':>9}  ratio to the kernel's")
-    for title, ways in results.items():
-        for way, values in ways.items():
-            ratio = values["median_ms"] / ways["kernel core file"]["median_ms"]
-            print(
-                f"{title:36}{way:20}{values['median_ms']:8.0f} {values['worst_ms']:8.0f} ms"
-                f"{values['mib']:9.1f} MiB  {ratio:.2f}"
-            )
-    RESULT.write_text(
-        json.dumps(
-            {
-                "kernel": platform.release(),
-                "processors": os.cpu_count(),
-                "rounds": ROUNDS,
-                "load": os.getloadavg()[0],
-                "cases": results,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    large = sys.argv[1:] == ["--large"]
+    places = {"tmpfs": SHARED_MEMORY, "disk": BUILD}
+    results = json.loads(RESULT.read_text())["cases"] if large else {}
+    for title, case in (LARGE if large else CASES).items():
+        for name, on in places.items():
+            if not (large and name == "tmpfs"):
+                row = results[f"{title}, {name}"] = measure(case, on, 1 if large else ROUNDS)
+                show(f"{title}, {name}", row)
+    STANDBY.close()
+    facts = {
+        "kernel": platform.release(),
+        "processors": os.cpu_count(),
+        "rounds": ROUNDS,
+        "load": os.getloadavg()[0],
+        "cases": results,
+    }
+    RESULT.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -102,6 +102,20 @@ static void add_link_map(uint64_t r_debug)
 	}
 }
 
+/* Whether a mapping is of a file that is mapped as code, too: its mappings are
+ * neighbours.  Other files' pages may be nobody's yet: to read one asks a FUSE
+ * server, or a userfaultfd's monitor, and they need not answer. */
+static bool is_code(uint32_t index)
+{
+	uint32_t name = sf_maps.entry[index].name;
+
+	for (; index < sf_maps.count && sf_maps.entry[index].name == name;
+	     index++)
+		if (sf_maps.entry[index].flags & PF_X)
+			return true;
+	return false;
+}
+
 static void add_headers(void)
 {
 	for (uint32_t i = 0; i < sf_maps.count; i++) {
@@ -109,7 +123,7 @@ static void add_headers(void)
 		uint32_t magic;
 
 		if (map->offset == 0 && (map->flags & PF_R) &&
-		    sf_map_is_file(map) &&
+		    sf_map_is_file(map) && is_code(i) &&
 		    sf_peek(map->start, &magic, sizeof(magic)) == 0 &&
 		    magic == 0x464c457f) /* "\177ELF" */
 			add(map->start, SF_PAGE);

@@ -29,10 +29,11 @@ def main() -> int:
 def images() -> int:
     """Runs `tests/cluster/images`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="images", description="The project's container images.")
-    parser.add_argument("verb", choices=("context", "build"))
+    parser.add_argument("verb", choices=("context", "build", "examples"))
     make: dict[str, list[Callable[[], object]]] = {
         "context": [imaging.python_context],
         "build": [imaging.project_images, imaging.foreign_images],
+        "examples": [imaging.example_images],
     }
     try:
         for step in make[parser.parse_args().verb]:

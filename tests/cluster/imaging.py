@@ -41,7 +41,7 @@ BASE_PACKAGES = (
 BASE_LEFT_OUT = ("share/doc", "share/man", "share/info", "share/locale", "lib/*/gconv")
 """Below /usr. Importing costs every node about 2 s per 100 MB."""
 
-ANALYSIS = ("drgn", "pyelftools", "pyseccomp")
+ANALYSIS = ("cxxfilt", "drgn", "pyelftools", "pyseccomp", "pystack", "rust-demangler")
 """Dependencies of the distribution that the operator never imports: 150 MB less on each node."""
 
 
@@ -86,6 +86,15 @@ PROJECT = (
     Image("demo", ROOT / "examples" / "Dockerfile", ROOT / "build" / "examples"),
     Image("crashers", ROOT / "tests" / "crashers" / "Dockerfile", ROOT / "build" / "crashers"),
 )
+EXAMPLES = tuple(
+    Image(
+        f"example-{language}",
+        ROOT / "examples" / "languages" / "Dockerfile",
+        ROOT / "build" / "languages" / language,
+    )
+    for language in ("cpp", "rust", "python", "java")
+)
+"""One per language, to be built by `make -C examples languages` before."""
 OTHER_ARCHITECTURE, _OTHER_MACHINE = {
     "x86_64": ("arm64", "aarch64"),
     "aarch64": ("amd64", "x86_64"),
@@ -121,6 +130,13 @@ def project_images() -> Built:
         _base_context()
         _python_context()
         return _build((BASE, *PROJECT))
+
+
+def example_images() -> Built:
+    """The base image and the examples of languages; built unless they are current."""
+    with locked():
+        _base_context()
+        return _build((BASE, *EXAMPLES))
 
 
 def foreign_images() -> Built:

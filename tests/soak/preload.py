@@ -29,6 +29,7 @@ happens between them is up to the machine.
 """
 
 import argparse
+import json
 import random
 import resource
 import subprocess
@@ -175,6 +176,8 @@ class Figures:
     reports: int = 0
     nameless: int = 0
     attested: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Snapshots that agents refused, by reason; each of them is lost."""
 
 
 def judge_ends(crashes: list[Crash], baseline: Baseline, figures: Figures) -> None:
@@ -228,6 +231,15 @@ def judge_reports(
         f"{count} reports too many of pod {uid}" for uid, count in (+nameless).items()
     ]
     return absent
+
+
+def refusals(node: Node) -> Counter[str]:
+    """By reason, of all agents of the node."""
+    found: Counter[str] = Counter()
+    for log in node.directory.glob("agent-*.log"):
+        lines = (line for line in log.read_text().splitlines() if '"snapshot refused"' in line)
+        found.update(json.loads(line)["reason"] for line in lines)
+    return found
 
 
 def _one_line(report: Report) -> str:
@@ -315,6 +327,7 @@ def soak(count: int, seed: int, directory: Path) -> bool:
         crashed = time.monotonic()
         figures = settle(list(crashes), operator, pods, mortal)
         judge_ends(list(crashes), baseline, figures)
+        figures.refused = refusals(node)
         operator.stop()
     print_figures(figures, mortal, len(pods.all), len(crashes))
     now = time.monotonic()
@@ -333,6 +346,8 @@ def print_figures(figures: Figures, mortal: Mortal, pods: int, crashes: int) -> 
         f"{figures.reports} reports, {figures.attested} attested,"
         f" {figures.nameless} without a process name"
     )
+    refused = ", ".join(f"{count} {reason}" for reason, count in figures.refused.most_common())
+    print(f"{figures.refused.total()} snapshots refused{refused and f': {refused}'}")
     for title, found in (
         ("hangs", figures.hangs),
         ("changed exit statuses", figures.statuses),

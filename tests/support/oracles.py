@@ -22,6 +22,12 @@ def gdb_frames(executable: Path, core: Path) -> list[str]:
     return re.findall(r"^#\d+ +(?:0x[0-9a-f]+ in )?([\w.@]+) \(", text, re.MULTILINE)
 
 
+def lldb_frames(executable: Path, core: Path) -> list[str]:
+    """What ``lldb -b -o bt`` says of the core's first thread."""
+    text = _run("lldb", "-x", "-b", "-o", "thread backtrace", "-c", core, executable)
+    return re.findall(r"^ +\*? *frame #\d+: .*?`([\w.]+)", text, re.MULTILINE)
+
+
 def eu_stack_frames(executable: Path, core: Path) -> list[str]:
     """What ``eu-stack`` says of the core's first thread."""
     text = _run("eu-stack", "--executable", executable, "--core", core)

@@ -11,7 +11,9 @@ from .cause import Cause, explain
 from .escape import LINE, LONG, escape
 from .fault import Fault, is_code
 from .fingerprint import fingerprint
+from .hs_err import HsErr
 from .images import Image, Images
+from .java import NO_LOG, is_jvm, said, summary, with_java_frames
 from .model import (
     MAX_MODULES,
     MAX_SOFT_ERRORS,
@@ -43,34 +45,46 @@ class Evidence(NamedTuple):
     exception: str = ""
     """The type of the C++ exception that nobody caught."""
     soft_errors: Sequence[str] = ()
+    hs_err: HsErr | None = None
+    """What a JVM's log tells."""
 
 
 def assemble(evidence: Evidence) -> Analysis:
     """The analysis."""
-    core, images, fault, stacks, abort_message, exception, soft_errors = evidence
+    core, images, fault, stacks, abort_message, exception, soft_errors, hs_err = evidence
     threads = [
         _thread(evidence, thread, stack, crashed=index == 0)
         for index, (thread, stack) in enumerate(zip(core.threads, stacks, strict=False))
     ]
     crashed = threads[0].frames[: threads[0].frames_head] if threads else []
     signal, process = _signal(core, fault), _process(core)
-    told = (escape(abort_message), escape(exception))
-    cause = explain(fault, crashed, *told) if fault else Cause("not known", "")
+    causes = (escape(abort_message), escape(exception))
+    cause = explain(fault, crashed, *causes) if fault else Cause("not known", "")
+    modules = [_module(image) for image in images.all[:MAX_MODULES]]
+    errors = [*core.problems, *soft_errors]
+    if hs_err is None and is_jvm(modules):
+        errors.append(NO_LOG)
+    told = crashed
+    if hs_err and threads and hs_err.tid in (None, threads[0].tid):
+        threads[0] = with_java_frames(threads[0], hs_err.stack)
+        told = threads[0].frames[: threads[0].frames_head]
+    words = message(signal, process, cause, told)
     return Analysis(
         signal=signal,
         process=process,
         threads=threads,
         threads_total=len(core.threads),
         cause=escape(cause.sentence, LINE),
-        message=message(signal, process, cause, crashed),
+        message=escape(f"{words} {said(hs_err) if hs_err else ''}".rstrip(), LONG),
         instruction=fault.instruction.text if fault and fault.instruction else "",
-        top_frame=top_frame(crashed),
-        stack=stack_lines(crashed),
+        top_frame=top_frame(told),
+        stack=stack_lines(told),
         fingerprint=fingerprint(crashed),
         involvement=_involvement(core, crashed),
-        modules=[_module(image) for image in images.all[:MAX_MODULES]],
+        modules=modules,
         note=_note(core),
-        soft_errors=[escape(error) for error in [*core.problems, *soft_errors]][:MAX_SOFT_ERRORS],
+        java=summary(hs_err) if hs_err else None,
+        soft_errors=[escape(error) for error in errors][:MAX_SOFT_ERRORS],
     )
 
 

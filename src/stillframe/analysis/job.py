@@ -1,4 +1,4 @@
-"""The contract between :mod:`.runner` and its child :mod:`.__main__`.
+"""The contract between :mod:`.runner` and its children :mod:`.__main__` and :mod:`.python_child`.
 
 The job comes as JSON on standard input; answers go as JSON, one per line, to
 standard output, each better than the one before.  An exit status other than 0
@@ -28,6 +28,8 @@ class Limits(msgspec.Struct, frozen=True):
     open_files: int = 1024
     output_bytes: int = 48 << 20
     """Of all three answers; the largest possible answer is about a third."""
+    core_bytes: int = 2 << 30
+    """Of a full core, expanded on our disk while its Python stacks are looked for."""
 
 
 class JobModule(msgspec.Struct, frozen=True):
@@ -45,3 +47,16 @@ class Job(msgspec.Struct, frozen=True):
     limits: Limits
     variables: bool
     """Whether to read the crashing frame's variables."""
+    hs_err_fd: int | None = None
+    """A JVM's log."""
+
+
+class PythonJob(msgspec.Struct, frozen=True):
+    """The Python stacks of one full core."""
+
+    core_fd: int
+    """Compressed, one zstd frame."""
+    scratch_fd: int
+    """An empty file to expand it into."""
+    modules: list[JobModule]
+    limits: Limits

@@ -13,9 +13,10 @@ from msgspec import Meta
 Line = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Long = Annotated[str, Meta(max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Int32 = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
-Trust = Literal["context", "cfi", "frame_pointer", "scan"]
+Trust = Literal["context", "cfi", "frame_pointer", "scan", "runtime"]
 """How a frame was found, best first: from the thread's registers; by call frame
-information; by following frame pointers; by looking for return addresses."""
+information; by following frame pointers; by looking for return addresses; and, apart from
+these, by the word of the process's own language runtime, which nothing checks."""
 
 MAX_STACK_LINES = 64
 MAX_FRAMES_CRASHED = 128
@@ -26,6 +27,8 @@ MAX_SOFT_ERRORS = 64
 MAX_SCOPES = 16
 MAX_VARIABLES = 64
 MAX_VALUE = 512
+JAVA_MODULE = "[java]"
+"""Stands for the module of a frame whose code a JVM interprets or generates."""
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,15 +104,36 @@ class Frame(_Value, frozen=True, kw_only=True):
     """One frame, innermost first; an inline frame shares ``pc`` with its caller."""
 
     pc: int
+    """0 where a runtime told of the frame: it does not tell where that is."""
     trust: Trust
     function: Long = ""
     module: Long = ""
     """Path of the mapped file, as the process saw it."""
     offset: int | None = None
-    """``pc`` as an address inside the module (what addr2line takes)."""
+    """``pc`` as an address inside the module (what addr2line takes); of an interpreted Java
+    frame the index of its bytecode (what ``javap -c`` shows)."""
     file: Long = ""
     line: int = 0
     inline: bool = False
+
+
+class PythonFrame(_Value, frozen=True, kw_only=True):
+    """A frame of Python code.  Arguments and variables are left out: they hold secrets."""
+
+    function: Long
+    file: Long
+    """As the code object has it."""
+    line: int
+    """0 where the interpreter does not tell."""
+
+
+class PythonThread(_Value, frozen=True, kw_only=True):
+    """The Python code that a thread runs."""
+
+    tid: int
+    frames: Annotated[list[PythonFrame], Meta(max_length=MAX_FRAMES_CRASHED)]
+    """Innermost first."""
+    frames_total: int
 
 
 class Thread(_Value, frozen=True, kw_only=True):
@@ -125,6 +149,10 @@ class Thread(_Value, frozen=True, kw_only=True):
     """So many of ``frames`` are the innermost; what follows are the oldest."""
     registers: dict[Line, int] = {}
     """Of the crashing thread only."""
+    python: Annotated[list[PythonFrame], Meta(max_length=MAX_FRAMES_CRASHED)] = []
+    """Innermost first; from a full core only."""
+    python_total: int = 0
+    """Python frames found; more than ``python`` holds when the oldest were left out."""
 
 
 class Variable(_Value, frozen=True, kw_only=True):
@@ -160,6 +188,23 @@ class Module(_Value, frozen=True, kw_only=True):
     no file was given."""
 
 
+class Java(_Value, frozen=True, kw_only=True):
+    """What a JVM says about its own death; its words, which nothing checks."""
+
+    error: Line = ""
+    """``SIGSEGV (0xb) at pc=…``, or ``Internal Error (…)`` and its text."""
+    problematic_frame: Line = ""
+    vm: Line = ""
+    """Name and version."""
+    thread: Line = ""
+    """Kind and name of the crashing thread: ``JavaThread "main"``."""
+    state: Line = ""
+    """The VM's state of it, such as ``_thread_in_native``."""
+    siginfo: Line = ""
+    frames: Annotated[list[Line], Meta(max_length=MAX_STACK_LINES)] = []
+    """The Java frames of that thread, innermost first."""
+
+
 class Analysis(_Value, frozen=True, kw_only=True):
     """Everything worth knowing about one core."""
 
@@ -177,6 +222,7 @@ class Analysis(_Value, frozen=True, kw_only=True):
     top_frame: Line
     """``function (file.c:42)`` of the innermost frame that is not noise."""
     stack: Annotated[list[Line], Meta(max_length=MAX_STACK_LINES)]
+    """Of the crashing thread, as plain lines: native frames, below them Python's as ``py#0 …``."""
     fingerprint: Line
     """``v1:<hex>``; see :mod:`stillframe.analysis.fingerprint`."""
     involvement: Literal["none", "frame", "handler", "interposer", "unknown"]
@@ -185,5 +231,7 @@ class Analysis(_Value, frozen=True, kw_only=True):
     variables: Annotated[list[Scope], Meta(max_length=MAX_SCOPES)] = []
     """Of the crashing frame.  What a program works on: for artifacts, never for a CrashReport."""
     note: Note | None = None
+    java: Java | None = None
+    """Where a JVM's log was given."""
     soft_errors: Annotated[list[Long], Meta(max_length=MAX_SOFT_ERRORS)] = []
     """What could not be found out, and why."""

@@ -10,6 +10,7 @@ from itertools import dropwhile
 
 from stillframe.names import LIBRARY_FILE
 
+from . import golang
 from .escape import base_name
 from .model import Frame
 
@@ -47,6 +48,8 @@ _STARTING = re.compile(
 def is_noise(frame: Frame) -> bool:
     """Whether a frame above the real one says nothing about the bug."""
     name = frame.function
+    if golang.is_dying(name):
+        return True
     runtime = name.startswith(_RUNTIMES) or _is_cxx_runtime(frame) or is_allocator(frame)
     return runtime or any(p.fullmatch(name) for p in (_DYING, _COPYING))
 
@@ -63,6 +66,8 @@ def in_libc(frame: Frame) -> bool:
 
 def is_start(frame: Frame) -> bool:
     """Whether a frame only starts a process or a thread."""
+    if golang.is_starting(frame.function):
+        return True
     return _STARTING.fullmatch(frame.function) is not None
 
 

@@ -18,8 +18,10 @@ from .assemble import Evidence, assemble
 from .demangle import function_name, missing_library
 from .escape import escape
 from .exception import exception_type
-from .fault import Fault, find_fault
-from .images import GivenFile, Images, find_images
+from .fault import find_fault
+from .hs_err import HsErr
+from .images import GivenFile, find_images
+from .inlines import with_inline_frames
 from .model import (
     MAX_FRAMES_CRASHED,
     MAX_FRAMES_OTHER,
@@ -41,26 +43,26 @@ def analyze_core(
     syscall_name: Callable[[Machine, int], str],
     *,
     variables: bool,
+    hs_err: HsErr | None = None,
 ) -> Iterator[Analysis]:
-    """Analyze a parsed core; the same core must be readable from ``core_fd``."""
+    """Analyze a parsed core; the same core must be readable from ``core_fd``.
+
+    ``hs_err`` is what a JVM's log tells.
+    """
     images = find_images(core, given)
     fault = find_fault(core, images, syscall_name)
-    yield _from_registers(core, images, fault)
+    stacks = [_innermost(thread) for thread in core.threads[:MAX_THREADS]]
+    registers = Evidence(core, images, fault, stacks, hs_err=hs_err)
+    yield assemble(registers)
     unwinder = Unwinder(core, core_fd, images)
-    evidence = _from_stacks(core, images, fault, unwinder)
+    evidence = _from_stacks(registers, unwinder)
     yield assemble(evidence._replace(stacks=_named(evidence.stacks, _as_linked)))
     answer = assemble(evidence._replace(stacks=_named(evidence.stacks, function_name)))
     yield _with_variables(evidence, unwinder, answer) if variables else answer
 
 
-def _from_registers(core: CoreFile, images: Images, fault: Fault | None) -> Analysis:
-    stacks = [_innermost(thread) for thread in core.threads[:MAX_THREADS]]
-    return assemble(Evidence(core, images, fault, stacks))
-
-
-def _from_stacks(
-    core: CoreFile, images: Images, fault: Fault | None, unwinder: Unwinder
-) -> Evidence:
+def _from_stacks(registers: Evidence, unwinder: Unwinder) -> Evidence:
+    core, images = registers.core, registers.images
     stacks: list[Stack] = []
     errors = unwinder.problems
     for index, thread in enumerate(core.threads[:MAX_THREADS]):
@@ -70,6 +72,10 @@ def _from_stacks(
         except Exception as error:  # drgn raises its own kinds, and plain Exception
             errors.append(f"thread {thread.tid}: not unwound: {error}")
             stacks.append(_innermost(thread))
+    try:
+        stacks[:1] = [with_inline_frames(images, stack) for stack in stacks[:1]]
+    except Exception as error:  # pyelftools raises its own kinds, and plain ones on bad files
+        errors.append(f"inline frames: {error}")
     try:
         abort_message = unwinder.abort_message()
     except Exception as error:
@@ -83,7 +89,9 @@ def _from_stacks(
         errors.append(f"the type of the exception: {error}")
     if problem := missing_library(frame.raw.symbol for stack in stacks for frame in stack.frames):
         errors.append(problem)
-    return Evidence(core, images, fault, stacks, abort_message, exception, errors)
+    return registers._replace(
+        stacks=stacks, abort_message=abort_message, exception=exception, soft_errors=errors
+    )
 
 
 def _with_variables(evidence: Evidence, unwinder: Unwinder, answer: Analysis) -> Analysis:

@@ -32,6 +32,8 @@ def _lines(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
     yield from _head(analysis, extra)
     for thread in analysis.threads[:1]:
         yield from _thread(thread, len(thread.frames), analysis.modules)
+        yield from _python(thread, len(thread.python))
+        yield from _java(analysis)
         yield from _variables(analysis, thread)
         yield from _registers(thread)
     yield from _others(analysis)
@@ -64,6 +66,10 @@ def _head(analysis: Analysis, extra: Mapping[str, str]) -> Iterator[str]:
     if note and note.release_monotonic_ns > note.crash_monotonic_ns > 0:
         held = (note.release_monotonic_ns - note.crash_monotonic_ns) / 1e6
         yield _field("Held", f"{held:.1f} ms ({note.release})")
+    if java := analysis.java:
+        yield _field("JVM", java.vm)
+        yield _field("Java thread", ", ".join(filter(None, (java.thread, java.state))))
+        yield _field("JVM says", ", in ".join(filter(None, (java.error, java.problematic_frame))))
     for label, value in extra.items():
         yield _field(label, value)
     yield _field("Fingerprint", analysis.fingerprint)
@@ -132,6 +138,28 @@ def _variables(analysis: Analysis, thread: Thread) -> Iterator[str]:
             yield f"  ... {scope.left_out} more"
 
 
+def _python(thread: Thread, limit: int) -> Iterator[str]:
+    if not thread.python:
+        return
+    yield f"  Python code of thread {thread.tid}:"
+    for number, frame in enumerate(thread.python[:limit]):
+        yield escape(f"  #{number:<3} {frame.function} ({frame.file}:{frame.line})")
+    left_out = thread.python_total - len(thread.python[:limit])
+    if left_out > 0:
+        yield f"  ... {left_out} more frames"
+
+
+def _java(analysis: Analysis) -> Iterator[str]:
+    """The Java frames by themselves, where they could not be put into the stack."""
+    frames = analysis.java.frames if analysis.java else []
+    if not frames or any(f.trust == "runtime" for t in analysis.threads[:1] for f in t.frames):
+        return
+    yield ""
+    yield "Java code of the thread that the JVM's log is about:"
+    for number, frame in enumerate(frames):
+        yield escape(f"  #{number:<3} {frame}")
+
+
 def _registers(thread: Thread) -> Iterator[str]:
     if not thread.registers:
         return
@@ -146,6 +174,7 @@ def _others(analysis: Analysis) -> Iterator[str]:
     others = analysis.threads[1:]
     for thread in others[:_OTHER_THREADS]:
         yield from _thread(thread, _OTHER_FRAMES, [])
+        yield from _python(thread, _OTHER_FRAMES)
     left_out = analysis.threads_total - 1 - len(others[:_OTHER_THREADS])
     if left_out > 0:
         yield ""

@@ -9,10 +9,11 @@ from stillframe.corefile import CoreFile, Thread
 
 from .cfi import has_cfi
 from .fault import is_code, read_code
+from .golang import SIGPANIC
 from .images import Images
 from .scan import MAX_SCAN_BYTES, Code, jumped_from, scan
 from .trust import TrustedFrame, judge
-from .unwind import Unwinder
+from .unwind import Trace, Unwinder
 
 _OLDEST = 16
 """Oldest frames kept of a stack too deep to keep whole."""
@@ -35,7 +36,7 @@ def find_stack(
     """The stack of a thread, about ``limit`` frames; raises what drgn raises."""
     before = partial(_code_before, core, images)
     code = Code(core.machine, before, images.at, core.signature_mask)
-    trace = unwinder.trace(thread.tid, limit - _OLDEST, _OLDEST)
+    trace = _go_panic(unwinder, unwinder.trace(thread.tid, limit - _OLDEST, _OLDEST))
     verdict = judge(trace.frames, partial(is_code, core, images), partial(_has_cfi, images))
     inner = sum(frame.trust == "context" for frame in verdict.frames)
     missed = _missed(core, images, thread, verdict.frames[inner:], code)
@@ -55,6 +56,30 @@ def find_stack(
         frames += [TrustedFrame(frame, "scan") for frame in unwinder.symbolize(found)]
     frames = frames[:limit]
     return Stack(frames, len(frames), len(frames))
+
+
+def _go_panic(unwinder: Unwinder, trace: Trace) -> Trace:
+    """The trace with the instruction that a Go panic is about taken as one.
+
+    As a return address, the first instruction of a function would belong to what lies before it
+    in memory; what was unwound from there is not true, and a scan goes on.
+    """
+    frames = trace.frames
+    start = next((n for n, f in enumerate(frames) if f.function == SIGPANIC), len(frames)) + 1
+    if start >= len(frames):
+        return trace
+    end = next((n for n in range(start, len(frames)) if not frames[n].inline), start) + 1
+    wrong = frames[end - 1]
+    found = [
+        frame._replace(pc=wrong.pc, sp=wrong.sp, interrupted=True)
+        for frame in unwinder.symbolize([wrong.pc + 1])
+    ]
+    if not found:
+        return trace
+    if found[-1].function != wrong.function:
+        return Trace([*frames[:start], *found], [], start + len(found))
+    total = trace.total + len(found) - (end - start)
+    return Trace([*frames[:start], *found, *frames[end:]], trace.oldest, total)
 
 
 def _missed(

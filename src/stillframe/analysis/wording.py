@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .cause import Cause
 from .escape import LINE, LONG, base_name, escape
-from .model import MAX_STACK_LINES, Frame, Process, Signal
+from .model import JAVA_MODULE, MAX_STACK_LINES, Frame, Process, Signal
 from .noise import is_noise, significant
 
 
@@ -19,8 +19,12 @@ def frame_name(frame: Frame) -> str:
     'libx.so+0x1234'
     >>> frame_name(Frame(pc=0x1234, trust="cfi"))
     '0x1234'
+    >>> frame_name(Frame(pc=0, trust="runtime", function="Cart.sum()", module="[java]", offset=7))
+    'Cart.sum() (bytecode 7)'
     """
-    if frame.offset is None:
+    if frame.module == JAVA_MODULE:
+        place = "Java" if frame.offset is None else f"bytecode {frame.offset}"
+    elif frame.offset is None:
         place = f"0x{frame.pc:x}"
     else:
         place = f"{base_name(frame.module)}+0x{frame.offset:x}"

@@ -22,6 +22,8 @@ FILE_MODE: Final = 0o640
 class Copied:
     """A copy that survives a power cut."""
 
+    name: str
+    """Of its file."""
     bytes: int
     sha256: str
     """Lower-case hex digest of exactly the bytes in the copy."""
@@ -57,7 +59,7 @@ class Staged:
             self.abandon()
             raise TemporaryError(f"cannot make {self.name} durable: {error}") from error
         os.close(self.fd)
-        return Copied(self.bytes, self.sha256)
+        return Copied(self.name, self.bytes, self.sha256)
 
     def abandon(self) -> None:
         """Unlink the temporary file; closes ``fd``."""

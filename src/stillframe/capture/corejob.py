@@ -1,10 +1,12 @@
 """The contract between `fullcore` and the process that it starts, `tracer`.
 
-A `Job` goes as one line of JSON to standard input, whose end means that nobody
-waits any more; an `Outcome` comes back as one line on standard output.
+They share a stream socket.  A `Job` goes as one line of JSON, together with its
+descriptors; the end of the socket means that nobody waits any more.  An
+`Outcome` comes back as one line.
 """
 
-from typing import Final
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,21 +14,40 @@ GRACE_SECONDS: Final = 0.5
 """From the deadline of a job until its reader counts as hanging."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One core to take; descriptors are inherited under the same numbers."""
+class Compression(StrEnum):
+    """How a core is stored."""
+
+    ZSTD = "zstd"
+    """Takes two seconds of processor time per GiB, and a fifth of the room or less."""
+    NONE = "none"
+    """Debuggers open it as it is."""
+
+
+class Descriptors(NamedTuple):
+    """What comes with a job, in this order."""
 
     proc_fd: int
     """``/proc/PID``, attested."""
     task_fd: int
     """``/proc/PID/task/TID``: readable when the leader is a zombie."""
-    snapshot_fd: int
-    """Our own copy."""
     core_fd: int
-    """Empty file for the core, compressed."""
+    """Empty file for the core."""
+    snapshot_fd: int | None = None
+    """Our own copy; None for a process that lives and will go on."""
+
+    def present(self) -> list[int]:
+        """Those that there are."""
+        return [fd for fd in self if fd is not None]
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One core to take."""
+
     deadline: float
     """Seconds on the monotonic clock: the core is cut there."""
     max_bytes: int
     """Of the file."""
+    compression: Compression
 
 
 class Dumped(msgspec.Struct, frozen=True, kw_only=True):

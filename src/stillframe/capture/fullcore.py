@@ -1,30 +1,35 @@
 """The full core from outside, as its caller sees it: one call, always bounded.
 
-Flows in: an attested `Holder`, our copy of its snapshot, a place on our disk.
+Flows in: an attested `Holder`, our copy of its snapshot, a directory on our disk.
 Flows out: a `FullCore` that is not durable yet, or the reason why there is none.
 Never raises for what the process does.  The work is done by `tracer`.
 """
 
 import hashlib
 import os
-import select
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from stillframe.capture.copying import CHUNK, FILE_MODE, Staged
-from stillframe.capture.corejob import GRACE_SECONDS, Dumped, Job, Outcome
+from stillframe.capture.corejob import (
+    GRACE_SECONDS,
+    Compression,
+    Descriptors,
+    Dumped,
+    Job,
+    Outcome,
+)
 from stillframe.capture.identity import Holder
+from stillframe.capture.standby import Standby
+from stillframe.names import ARTIFACT_CORE, ARTIFACT_CORE_PLAIN
 
-_ANSWER_BYTES: Final = 1 << 20
-_START_SECONDS: Final = 0.5
+_ANSWER_SECONDS: Final = 0.5
 """More than the tracer takes between its grace and its end; then it counts as hanging."""
 MAX_LISTED: Final = 16
 """Threads that are named in a line."""
+_FILES: Final = {Compression.ZSTD: ARTIFACT_CORE, Compression.NONE: ARTIFACT_CORE_PLAIN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,10 @@ class CoreRequest:
     hold_seconds: float
     """Longest that the process may wait for it, from our claim on."""
     max_bytes: int
-    """Of the compressed file."""
+    """Of the file."""
+    compression: Compression = Compression.ZSTD
+    standby: Standby | None = None
+    """Where a tracer may be ready; None: one is started while the process is held."""
 
     @property
     def reading_seconds(self) -> float:
@@ -52,41 +60,33 @@ class FullCore:
     """What it lacks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a core goes."""
-
-    directory_fd: int
-    name: str
-
-
 def take_core(
-    holder: Holder, snapshot_fd: int, place: Place, request: CoreRequest, started: float
+    holder: Holder,
+    snapshot_fd: int | None,
+    directory_fd: int,
+    request: CoreRequest,
+    started: float,
 ) -> FullCore | str:
     """Take the core of a held process; a sentence when there is none.
 
-    ``started`` is when the hold began, seconds on the monotonic clock.
+    Without a snapshot the process lives and will go on.  ``started`` is when
+    the hold began, seconds on the monotonic clock.
     """
-    temporary = f".{place.name}.tmp"
+    name = _FILES[request.compression]
+    temporary = f".{name}.tmp"
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(temporary, flags, FILE_MODE, dir_fd=place.directory_fd)
+        fd = os.open(temporary, flags, FILE_MODE, dir_fd=directory_fd)
     except OSError as error:
         return f"no full core: {error}"
     job = Job(
-        proc_fd=holder.proc_fd,
-        task_fd=holder.task_fd,
-        snapshot_fd=snapshot_fd,
-        core_fd=fd,
         deadline=started + request.reading_seconds,
         max_bytes=request.max_bytes,
+        compression=request.compression,
     )
-    try:
-        os.fchmod(fd, FILE_MODE)
-        outcome = _run(job)
-    except (OSError, msgspec.MsgspecError) as error:
-        outcome = Outcome(refused=f"the tracer failed: {error}")
-    staged = Staged(place.directory_fd, place.name, temporary, fd, os.fstat(fd).st_size, "")
+    descriptors = Descriptors(holder.proc_fd, holder.task_fd, fd, snapshot_fd)
+    outcome = _run(request.standby or Standby(), job, descriptors)
+    staged = Staged(directory_fd, name, temporary, fd, os.fstat(fd).st_size, "")
     if outcome.dumped is None:
         staged.abandon()
         return f"no full core: {outcome.refused}"
@@ -105,47 +105,15 @@ def with_digest(staged: Staged) -> Staged:
     )
 
 
-def _run(job: Job) -> Outcome:
-    """Start the tracer, and end it when it is late: the kernel lets the threads go then."""
-    fds = (job.proc_fd, job.task_fd, job.snapshot_fd, job.core_fd)
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-s", "-P", "-m", "stillframe.capture.tracer"]
-    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(
-        command,
-        stdin=pipe,
-        stdout=pipe,
-        stderr=subprocess.DEVNULL,
-        pass_fds=fds,
-        env=environment,
-        cwd="/",
-    ) as tracer:
-        assert tracer.stdin is not None
-        assert tracer.stdout is not None
-        try:
-            tracer.stdin.write(msgspec.json.encode(job) + b"\n")
-            tracer.stdin.flush()
-            line = _line(tracer.stdout.fileno(), job.deadline + GRACE_SECONDS + _START_SECONDS)
-        finally:
-            tracer.kill()
-    if not line:
-        return Outcome(refused="the tracer died or hung")
-    return msgspec.json.decode(line, type=Outcome)
-
-
-def _line(fd: int, deadline: float) -> bytes:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    line = b""
-    while not line.endswith(b"\n") and len(line) < _ANSWER_BYTES:
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            return b""
-        part = os.read(fd, CHUNK)
-        if not part:
-            return b""
-        line += part
-    return line
+def _run(standby: Standby, job: Job, descriptors: Descriptors) -> Outcome:
+    """Have the tracer take it, and end it when it is late."""
+    late = job.deadline + GRACE_SECONDS + _ANSWER_SECONDS
+    try:
+        os.fchmod(descriptors.core_fd, FILE_MODE)
+        with standby.take() as tracer:
+            return tracer.run(job, descriptors, late)
+    except (OSError, msgspec.MsgspecError) as error:
+        return Outcome(refused=f"the tracer failed: {error}")
 
 
 def _lacks(outcome: Outcome) -> tuple[str, ...]:

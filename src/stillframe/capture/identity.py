@@ -98,24 +98,11 @@ def attest(fd: int, *, timeout: float = 1.0) -> Holder:
             proc_fd = os.open(f"/proc/{pid}", _DIRECTORY)
             opened.callback(os.close, proc_fd)
             tid = _thread_with_lock(proc_fd, pid, fd, time.monotonic() + timeout)
-            task_fd = os.open(f"task/{tid}", _DIRECTORY, dir_fd=proc_fd)
-            opened.callback(os.close, task_fd)
-            comm, start_ticks = _parse_stat(_read(proc_fd, "stat"))
-            holder = Holder(
-                pid=pid,
-                tid=tid,
-                pidfd=pidfd,
-                proc_fd=proc_fd,
-                task_fd=task_fd,
-                start_ticks=start_ticks,
-                pids=_parse_nstgid(_read(task_fd, "status")),
-                pid_ns=os.stat("ns/pid", dir_fd=task_fd).st_ino,
-                cgroup=tuple(_read(task_fd, "cgroup").splitlines()),
-                comm=comm,
-            )
+            holder = holder_of(pid, tid, pidfd, proc_fd)
+            opened.callback(os.close, holder.task_fd)
         except OSError as error:
             raise _foreign(error, pid) from error
-        _require_older(start_ticks, fd)
+        _require_older(holder.start_ticks, fd)
         if not holder.alive():
             raise NoHolderError(f"process {pid} died while it was looked at")
         opened.pop_all()
@@ -129,6 +116,31 @@ def still_holds(fd: int, holder: Holder) -> bool:
     """
     lock = owner_lock(fd)
     return lock is not None and lock.pid == holder.pid and holder.alive()
+
+
+def holder_of(pid: int, tid: int, pidfd: int, proc_fd: int) -> Holder:
+    """What the kernel says of an open process; opens one descriptor more.
+
+    Raises `OSError`; the descriptors given are the caller's then.
+    """
+    task_fd = os.open(f"task/{tid}", _DIRECTORY, dir_fd=proc_fd)
+    try:
+        comm, start_ticks = _parse_stat(_read(proc_fd, "stat"))
+        return Holder(
+            pid=pid,
+            tid=tid,
+            pidfd=pidfd,
+            proc_fd=proc_fd,
+            task_fd=task_fd,
+            start_ticks=start_ticks,
+            pids=_parse_nstgid(_read(task_fd, "status")),
+            pid_ns=os.stat("ns/pid", dir_fd=task_fd).st_ino,
+            cgroup=tuple(_read(task_fd, "cgroup").splitlines()),
+            comm=comm,
+        )
+    except OSError:
+        os.close(task_fd)
+        raise
 
 
 def owner_lock(fd: int) -> Lock | None:

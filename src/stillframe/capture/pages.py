@@ -74,6 +74,13 @@ class Mapping:
     path: str
     flags: frozenset[str] = frozenset()
     """``VmFlags``."""
+    offset: int = 0
+    """In the file, bytes."""
+
+    @property
+    def readable_plainly(self) -> bool:
+        """Whether its pages are ordinary memory that may be read."""
+        return not self.flags & _NEVER
 
     def kind(self, filter_: int, shared_memory: int) -> Kind | None:
         """What of it is wanted; None for nothing.
@@ -81,7 +88,7 @@ class Mapping:
         ``shared_memory`` is the device of the kernel's own tmpfs, on which
         shared anonymous memory lies: a pod can name a file as it likes.
         """
-        if self.flags & _NEVER:
+        if not self.readable_plainly:
             return None
         if self.path.startswith("[") and not self.path.startswith(_ORDINARY):
             return None
@@ -102,16 +109,17 @@ def parse_smaps(lines: Iterable[bytes]) -> Iterator[Mapping]:
     >>> [(m.start, sorted(m.flags)) for m in parse_smaps(lines)]
     [(32512, ['dd', 'rd', 'wr'])]
     """
-    mapping = None
+    mapping, offset = None, 0
     for line in lines:
         fields = line.split(maxsplit=5)
         if fields[0] == b"VmFlags:" and mapping is not None:
             flags = frozenset(line.decode().split()[1:])
-            yield Mapping(*mapping, flags=flags)
+            yield Mapping(*mapping, flags=flags, offset=offset)
             mapping = None
         elif not fields[0].endswith(b":"):
             start, _, end = fields[0].partition(b"-")
             major, _, minor = fields[3].partition(b":")
+            offset = int(fields[2], 16)
             path = os.fsdecode(fields[5].rstrip(b"\n")) if len(fields) > 5 else ""
             mapping = (
                 int(start, 16),

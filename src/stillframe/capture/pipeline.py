@@ -19,7 +19,7 @@ from typing import Final, Self
 
 from stillframe.capture.copying import Copied, Staged, stage
 from stillframe.capture.facts import FactsPolicy, TakenFacts, take_facts
-from stillframe.capture.fullcore import CoreRequest, FullCore, Place, take_core, with_digest
+from stillframe.capture.fullcore import CoreRequest, FullCore, take_core, with_digest
 from stillframe.capture.handover import (
     OpenSnapshot,
     SnapshotDirectory,
@@ -37,7 +37,7 @@ from stillframe.capture.modules import OpenModule, OpenModules, open_modules
 from stillframe.capture.refusals import NoHolderError, Refusal, refused
 from stillframe.corefile import CoreFile, CrashNote
 from stillframe.errors import InvalidInputError, StillframeError, TemporaryError
-from stillframe.names import ARTIFACT_CORE, ARTIFACT_HS_ERR
+from stillframe.names import ARTIFACT_HS_ERR
 
 Clock = Callable[[], int]
 """``CLOCK_MONOTONIC`` in nanoseconds."""
@@ -94,8 +94,8 @@ class Capture:
     hs_err: Copied | None
     """Of the log a JVM wrote about its death, durable beside ``path``; None for other processes."""
     core: Copied | None
-    """Of the full core, compressed and durable beside ``path``; None when it was not asked for
-    or could not be had: then ``soft_errors`` says why."""
+    """Of the full core, durable beside ``path``; None when it was not asked for or could not be
+    had: then ``soft_errors`` says why."""
     facts: TakenFacts | None
     """What else was found out while the process lived; None without a holder."""
     deleted: bool
@@ -345,8 +345,7 @@ def _take_core(holder: Holder, staged: Staged, core: CoreWish, claimed: float) -
     request = core(holder)
     if not isinstance(request, CoreRequest):
         return f"no full core: {request}" if request else ""
-    place = Place(directory_fd=staged.directory_fd, name=ARTIFACT_CORE)
-    return take_core(holder, staged.fd, place, request, claimed)
+    return take_core(holder, staged.fd, staged.directory_fd, request, claimed)
 
 
 def _keep_core(full: FullCore | str) -> tuple[Copied | None, tuple[str, ...]]:

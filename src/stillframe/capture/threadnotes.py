@@ -65,12 +65,17 @@ def core_notes(
     for thread in others:
         general = thread.sets[NT_PRSTATUS]
         parts.append(encode_note(NoteRecord(b"CORE", NT_PRSTATUS, prstatus(thread.tid, general))))
-        parts += (
-            encode_note(NoteRecord(owner, kind, thread.sets[kind]))
-            for owner, kind in REGSETS[machine]
-            if kind in thread.sets
-        )
+        parts += (encode_note(record) for record in regset_notes(thread, machine))
     return b"".join(parts)
+
+
+def regset_notes(thread: Registers, machine: Machine) -> list[NoteRecord]:
+    """What of a thread is not in its `NT_PRSTATUS`."""
+    return [
+        NoteRecord(owner, kind, thread.sets[kind])
+        for owner, kind in REGSETS[machine]
+        if kind in thread.sets
+    ]
 
 
 def _flagged(record: NoteRecord, truncated: bool, threads_missed: bool) -> NoteRecord:

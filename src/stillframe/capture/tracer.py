@@ -1,18 +1,20 @@
 """The tracer: a process of its own that takes one full core and goes.
 
-``python -m stillframe.capture.tracer`` is started by `fullcore` and speaks
-`corejob` with it.  Whatever happens to this process, the
-kernel lets the traced threads go on when it ends.
+``python -m stillframe.capture.tracer`` is started by `standby` and speaks
+`corejob` with it.  Whatever happens to this process, the kernel lets the traced
+threads go on when it ends.
 
 Memory is read by a child of ours, the reader: should a page make it hang, in a
 state that not even SIGKILL ends, we can still let the threads go.
 """
 
+import array
 import ctypes
 import mmap
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +24,11 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from stillframe.capture.coredump import Bounds, Source, dump
-from stillframe.capture.corejob import GRACE_SECONDS, Dumped, Job, Outcome
+from stillframe.capture.coredump import dump
+from stillframe.capture.corejob import GRACE_SECONDS, Descriptors, Dumped, Job, Outcome
+from stillframe.capture.coreoutput import open_output
+from stillframe.capture.coreplan import Bounds, Source
+from stillframe.capture.livesnapshot import live_notes, live_snapshot, read_facts
 from stillframe.capture.pages import (
     DEFAULT_FILTER,
     Mapping,
@@ -31,91 +36,128 @@ from stillframe.capture.pages import (
     parse_smaps,
     shared_memory_device,
 )
+from stillframe.capture.procfiles import (
+    inner_id,
+    open_below,
+    read_small,
+    status_field,
+    thread_ids,
+)
 from stillframe.capture.ptrace import KernelPtrace, Ptrace, Threads, detach_all, stop_all
 from stillframe.capture.threadnotes import REGSETS, Registers, core_notes
 from stillframe.corefile import CoreFile
 from stillframe.corefile.elf import Machine
 from stillframe.corefile.notes import NT_PRSTATUS
-from stillframe.errors import InvalidInputError, StillframeError
+from stillframe.errors import StillframeError
 from stillframe.names import LIBRARY_FILE
 
 STOP_SECONDS: Final = 0.25
 """For all threads to stop; 1,000 threads took 25 ms, and those inside vfork never do."""
 PR_SET_PDEATHSIG: Final = 1
-_SMALL: Final = 64 << 10
+_MESSAGE: Final = 64 << 10
+Contents = Callable[[], tuple[CoreFile, Callable[[bool], bytes]]]
+"""What of a core is no live memory: a snapshot, and all notes, given whether it is truncated.
+Called in the reader."""
 
 
 class RefusedError(StillframeError):
     """There will be no full core of this process."""
 
 
-def take(job: Job, ptrace: Ptrace) -> Outcome:
+def take(job: Job, fds: Descriptors, ptrace: Ptrace) -> Outcome:
     """Stop the process, let the reader read it, let it go."""
     try:
-        snapshot = CoreFile.from_bytes(mmap.mmap(job.snapshot_fd, 0, access=mmap.ACCESS_READ))
-        source = _source(job)
-        _require_ours(job, source)
-        threads = _stop(job, ptrace)
+        source = _source(fds)
+        _require_no_tracer(fds)
+        snapshot = _snapshot(fds, source)
+        threads = _stop(job, fds, ptrace)
     except (StillframeError, OSError, ValueError) as error:
         return Outcome(refused=_one_line(error))
+    bounds = Bounds(deadline=job.deadline, max_bytes=job.max_bytes)
+    file = partial(open_output, job.compression, fds.core_fd, bounds)
     try:
-        notes = _notes(job, ptrace, snapshot, threads)
-        bounds = Bounds(deadline=job.deadline, max_bytes=job.max_bytes)
-        dumped, problem = _read_apart(
-            job, lambda: dump(source, snapshot, notes, job.core_fd, bounds)
+        contents = (
+            _live(fds, ptrace, source, threads)
+            if snapshot is None
+            else _crashed(fds, ptrace, snapshot, threads)
         )
+
+        def read() -> Dumped:
+            return dump(source, *contents(), file, bounds)
+
+        dumped, problem = _read_apart(job, read)
+    except (StillframeError, OSError) as error:
+        return Outcome(refused=_one_line(error))
     finally:
         detach_all(ptrace, threads)
     return Outcome(dumped=dumped, refused=problem, missed=tuple(sorted(threads.missed)))
 
 
 def main() -> None:
-    """Take the one job on standard input."""
-    line = _read_line(sys.stdin.fileno())
-    job = msgspec.json.decode(line, type=Job)
-    outcome = take(job, KernelPtrace())
-    with suppress(BrokenPipeError):
-        os.write(sys.stdout.fileno(), msgspec.json.encode(outcome) + b"\n")
+    """Take the one job that comes through standard input."""
+    with socket.socket(fileno=os.dup(sys.stdin.fileno())) as caller:
+        job, fds = _receive(caller)
+        outcome = take(job, fds, KernelPtrace())
+        with suppress(BrokenPipeError):
+            caller.sendall(msgspec.json.encode(outcome) + b"\n")
 
 
-def _source(job: Job) -> Source:
+def _receive(caller: socket.socket) -> tuple[Job, Descriptors]:
+    """The job; exits when none comes any more."""
+    line, fds = b"", array.array("i")
+    while not line.endswith(b"\n"):
+        part, new, _flags, _address = socket.recv_fds(caller, _MESSAGE, len(Descriptors._fields))
+        if not part:
+            raise SystemExit(1)
+        line += part
+        fds.extend(new)
+    return msgspec.json.decode(line, type=Job), Descriptors(*fds)
+
+
+def _source(fds: Descriptors) -> Source:
     def mappings() -> Iterator[Mapping]:
-        with open(_open(job.task_fd, "smaps"), "rb") as file:
+        with os.fdopen(open_below(fds.task_fd, "smaps"), "rb") as file:
             yield from parse_smaps(file)
 
     return Source(
         # Bound to the memory as it is now: after exec or death it reads nothing.
-        mem_fd=_open(job.task_fd, "mem"),
-        tables=PageTables(_open(job.task_fd, "pagemap")),
+        mem_fd=open_below(fds.task_fd, "mem"),
+        tables=PageTables(open_below(fds.task_fd, "pagemap")),
         mappings=mappings,
-        filter=_filter(job.proc_fd),
+        filter=_filter(fds.proc_fd),
         shared_memory=shared_memory_device(),
     )
 
 
-def _require_ours(job: Job, source: Source) -> None:
-    """Refuse a process whose memory its own user may not have, or that never loaded us.
-
-    A snapshot's lock survives exec: the holder may have become a setuid program
-    by now.  The owner of files in /proc is root unless the process is dumpable
-    (proc(5)), and such a program loads no library of ours.
-    """
-    owner = os.stat("mem", dir_fd=job.task_fd).st_uid
-    status = _small(job.task_fd, "status")
-    uids = {int(uid) for uid in _field(status, b"Uid:")}
-    if uids != {owner}:
-        raise RefusedError("the process is not dumpable, or runs with several user ids")
-    tracer = int(_field(status, b"TracerPid:")[0])
+def _require_no_tracer(fds: Descriptors) -> None:
+    tracer = int(status_field(read_small(fds.task_fd, "status"), b"TracerPid:")[0])
     if tracer:
         raise RefusedError(f"process {tracer} traces it already, a debugger for example")
+
+
+def _snapshot(fds: Descriptors, source: Source) -> CoreFile | None:
+    """The snapshot of a crashed process; refuses a process that cannot have written it.
+
+    Its memory must be its own user's, and have our library: a snapshot's lock
+    survives exec, so the holder may have become a setuid program by now.  The
+    owner of files in /proc is root unless the process is dumpable (proc(5)),
+    and such a program loads no library of ours.
+    """
+    if fds.snapshot_fd is None:
+        return None
+    owner = os.stat("mem", dir_fd=fds.task_fd).st_uid
+    uids = {int(uid) for uid in status_field(read_small(fds.task_fd, "status"), b"Uid:")}
+    if uids != {owner}:
+        raise RefusedError("the process is not dumpable, or runs with several user ids")
     if not any(m.path.rpartition("/")[2] == LIBRARY_FILE for m in source.mappings()):
         raise RefusedError("the process has not mapped our library")
+    return CoreFile.from_bytes(mmap.mmap(fds.snapshot_fd, 0, access=mmap.ACCESS_READ))
 
 
-def _stop(job: Job, ptrace: Ptrace) -> Threads:
+def _stop(job: Job, fds: Descriptors, ptrace: Ptrace) -> Threads:
     seconds = max(0.0, min(STOP_SECONDS, job.deadline - time.monotonic()))
     try:
-        return stop_all(ptrace, lambda: _tids(job.proc_fd), seconds)
+        return stop_all(ptrace, lambda: thread_ids(fds.proc_fd), seconds)
     except PermissionError as error:
         raise RefusedError(
             "the kernel does not let us trace it: it has a tracer, or Yama or another "
@@ -123,29 +165,43 @@ def _stop(job: Job, ptrace: Ptrace) -> Threads:
         ) from error
 
 
-def _notes(
-    job: Job, ptrace: Ptrace, snapshot: CoreFile, threads: Threads
-) -> Callable[[bool], bytes]:
-    """All notes of the core, given whether it is truncated."""
-    return partial(
+def _crashed(fds: Descriptors, ptrace: Ptrace, snapshot: CoreFile, threads: Threads) -> Contents:
+    """A crashed process: the library saw the threads where the crash found them."""
+    known = {thread.tid for thread in snapshot.threads}
+    others = [
+        registers
+        for registers in _registers(fds, ptrace, threads, snapshot.machine)
+        if registers.tid not in known
+    ]
+    notes = partial(
         core_notes,
         tuple(snapshot.records()),
-        _not_in_snapshot(job, ptrace, snapshot, threads),
+        others,
         snapshot.machine,
         bool(threads.missed),
     )
+    return lambda: (snapshot, notes)
 
 
-def _not_in_snapshot(
-    job: Job, ptrace: Ptrace, snapshot: CoreFile, threads: Threads
+def _live(fds: Descriptors, ptrace: Ptrace, source: Source, threads: Threads) -> Contents:
+    """A process that lives: its registers are where its threads are."""
+    facts = read_facts(fds.task_fd)
+    registers = _registers(fds, ptrace, threads, facts.machine)
+    mappings = tuple(source.mappings())
+    notes = live_notes(facts, registers, mappings)
+    return lambda: (
+        live_snapshot(facts, registers, mappings, notes, source),
+        lambda _truncated: notes,
+    )
+
+
+def _registers(
+    fds: Descriptors, ptrace: Ptrace, threads: Threads, machine: Machine
 ) -> list[Registers]:
-    known = {thread.tid for thread in snapshot.threads}
     found = []
-    for tid in threads.stopped:
+    for tid in sorted(threads.stopped):
         with suppress(OSError):  # killed meanwhile
-            inner = _inner_tid(job.proc_fd, tid)
-            if inner not in known:
-                found.append(Registers(inner, _regsets(ptrace, tid, snapshot.machine)))
+            found.append(Registers(inner_id(fds.proc_fd, tid), _regsets(ptrace, tid, machine)))
     return found
 
 
@@ -157,13 +213,13 @@ def _regsets(ptrace: Ptrace, tid: int, machine: Machine) -> dict[int, bytes]:
     return sets
 
 
-def _read_apart(job: Job, dump_: Callable[[], Dumped]) -> tuple[Dumped | None, str]:
+def _read_apart(job: Job, read: Callable[[], Dumped]) -> tuple[Dumped | None, str]:
     """Dump in a child; what it says, or why it says nothing."""
     answer_fd, child_fd = os.pipe()
     parent = os.getpid()
     reader = os.fork()  # one thread, nothing locked: a plain fork is enough
     if reader == 0:
-        _read(dump_, child_fd, parent)
+        _read(read, child_fd, parent)
     os.close(child_fd)
     try:
         return _answer(answer_fd, job.deadline + GRACE_SECONDS)
@@ -173,13 +229,13 @@ def _read_apart(job: Job, dump_: Callable[[], Dumped]) -> tuple[Dumped | None, s
         os.close(answer_fd)
 
 
-def _read(dump_: Callable[[], Dumped], answer_fd: int, parent: int) -> NoReturn:
+def _read(read: Callable[[], Dumped], answer_fd: int, parent: int) -> NoReturn:
     """The reader: answers in one write and never returns."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
     try:
-        outcome = Outcome(dumped=dump_())
+        outcome = Outcome(dumped=read())
     except BaseException as error:  # the last words of this process
         outcome = Outcome(refused=_one_line(error))
     os.write(answer_fd, msgspec.json.encode(outcome))
@@ -189,13 +245,13 @@ def _read(dump_: Callable[[], Dumped], answer_fd: int, parent: int) -> NoReturn:
 def _answer(fd: int, deadline: float) -> tuple[Dumped | None, str]:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    # The job has been read: this pipe can only end.
-    poll.register(sys.stdin.fileno(), 0)
+    # The job has been read: this socket can only end.
+    poll.register(sys.stdin.fileno(), select.POLLRDHUP)
     ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
     if fd not in ready:
         why = "nobody waits for it any more" if ready else "reading the memory hung"
         return None, why
-    answer = os.read(fd, _SMALL)
+    answer = os.read(fd, _MESSAGE)
     if not answer:
         return None, "the reader was killed"
     outcome = msgspec.json.decode(answer, type=Outcome)
@@ -204,54 +260,9 @@ def _answer(fd: int, deadline: float) -> tuple[Dumped | None, str]:
 
 def _filter(proc_fd: int) -> int:
     try:
-        return int(_small(proc_fd, "coredump_filter"), 16)
+        return int(read_small(proc_fd, "coredump_filter"), 16)
     except (OSError, ValueError):
         return DEFAULT_FILTER  # the leader is a zombie
-
-
-def _inner_tid(proc_fd: int, tid: int) -> int:
-    fd = os.open(f"task/{tid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc_fd)
-    try:
-        return int(_field(_small(fd, "status"), b"NSpid:")[-1])
-    finally:
-        os.close(fd)
-
-
-def _tids(proc_fd: int) -> list[int]:
-    fd = _open(proc_fd, "task")
-    try:
-        return [int(name) for name in os.listdir(fd)]  # noqa: PTH208 -- a descriptor
-    finally:
-        os.close(fd)
-
-
-def _field(status: bytes, name: bytes) -> list[bytes]:
-    for line in status.splitlines():
-        if line.startswith(name):
-            return line.split()[1:]
-    raise InvalidInputError("NotStatus", f"no {name.decode()} in a status file")
-
-
-def _small(directory_fd: int, name: str) -> bytes:
-    fd = _open(directory_fd, name)
-    try:
-        return os.read(fd, _SMALL)
-    finally:
-        os.close(fd)
-
-
-def _open(directory_fd: int, name: str) -> int:
-    return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
-
-
-def _read_line(fd: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = os.read(fd, _SMALL)
-        if not part:
-            raise SystemExit(1)
-        line += part
-    return line
 
 
 def _one_line(error: BaseException) -> str:

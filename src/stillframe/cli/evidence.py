@@ -6,7 +6,10 @@ log), and what else was found out; and lines for the terminal.
 """
 
 import shlex
+import shutil
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -15,10 +18,13 @@ from stillframe.analysis import Analysis, analyze, render_text
 from stillframe.capture.facts import FactsPolicy, Redactor, render_facts
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
+from stillframe.capture.identity import Holder
+from stillframe.capture.live import snapshot_live
+from stillframe.capture.modules import OpenModule
 from stillframe.capture.pipeline import DEFAULT_FACTS, Capture, capture
+from stillframe.capture.procfiles import read_small
 from stillframe.errors import PermanentError, StillframeError
 from stillframe.names import (
-    ARTIFACT_CORE,
     ARTIFACT_FACTS,
     ARTIFACT_HS_ERR,
     ARTIFACT_REPORT_JSON,
@@ -38,7 +44,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     core: str | None
-    """Path of the full core, compressed; None without ``--core``, or when there is none."""
+    """Path of the full core; None without ``--core``, or when there is none."""
     facts: str | None
     """Path of what else was found out about the process; None when it was dead already."""
     attested: bool
@@ -95,14 +101,19 @@ def keep_crash(
         home.rmdir()
         raise
     with captured:
-        analysis, problem = _analyze(captured)
+        analysis, problem = _analyze(
+            captured.path,
+            captured.modules,
+            hs_err=home / captured.hs_err.name if captured.hs_err else None,
+            full_core=home / captured.core.name if captured.core else None,
+        )
         report = Report(
             id=captured.id,
             command=_redacted(command, captured),
             snapshot=str(captured.path),
             bytes=captured.bytes,
             sha256=captured.sha256,
-            core=str(home / ARTIFACT_CORE) if captured.core else None,
+            core=str(home / captured.core.name) if captured.core else None,
             facts=_keep_facts(home, captured),
             attested=captured.attested,
             complete=captured.complete,
@@ -111,8 +122,7 @@ def keep_crash(
             analysis=analysis,
         )
         text = _render(report, captured)
-    (home / ARTIFACT_REPORT_JSON).write_bytes(msgspec.json.encode(report))
-    (home / ARTIFACT_REPORT_TEXT).write_text(text)
+    _write(home, report, text)
     return report, text
 
 
@@ -129,20 +139,72 @@ def _keep_facts(home: Path, captured: Capture) -> str | None:
     return str(path)
 
 
-def _analyze(captured: Capture) -> tuple[Analysis | None, tuple[str, ...]]:
-    modules = [(module.path, module.fd) for module in captured.modules]
+def keep_live(root: Path, pid: int, request: CoreRequest) -> tuple[Report, str]:
+    """Take and analyze a core of a running process below ``root``; as `keep_crash` otherwise."""
+    home = root / uuid.uuid4().hex
+    home.mkdir(mode=0o700)
     try:
-        with captured.path.open("rb") as core:
-            return analyze(core.fileno(), modules), ()
+        with snapshot_live(pid, home, request) as live:
+            path = home / live.core.name
+            analysis, problem = _analyze(path, live.modules, full_core=path)
+            report = Report(
+                id=home.name,
+                command=_command(live.process),
+                snapshot=str(path),
+                bytes=live.core.bytes,
+                sha256=live.core.sha256,
+                core=str(path),
+                facts=None,
+                attested=True,
+                complete=True,
+                held_millis=live.stopped_millis,
+                soft_errors=(*live.soft_errors, *problem),
+                analysis=analysis,
+            )
+            program = live.modules[0].path if live.modules else ""
+    except BaseException:  # the terminal's interrupt, too
+        shutil.rmtree(home)
+        raise
+    extra = {
+        "Stopped": f"{report.held_millis} ms",
+        "Evidence": str(home),
+        "Debug": _debugger(program, report.snapshot),
+    }
+    text = _text(report, extra, live.soft_errors)
+    _write(home, report, text)
+    return report, text
+
+
+def _command(process: Holder) -> tuple[str, ...]:
+    arguments = read_small(process.task_fd, "cmdline").rstrip(b"\0").split(b"\0")
+    decoded = (argument.decode(errors="backslashreplace") for argument in arguments)
+    return tuple(Redactor().mask_arguments(tuple(decoded)))
+
+
+def _analyze(
+    core: Path,
+    modules: Sequence[OpenModule],
+    *,
+    hs_err: Path | None = None,
+    full_core: Path | None = None,
+) -> tuple[Analysis | None, tuple[str, ...]]:
+    given = [(module.path, module.fd) for module in modules]
+    try:
+        with ExitStack() as files:
+            core_fd = files.enter_context(core.open("rb")).fileno()
+            log_fd = files.enter_context(hs_err.open("rb")).fileno() if hs_err else None
+            return analyze(core_fd, given, hs_err_fd=log_fd, full_core=full_core), ()
     except StillframeError as error:
         return None, (str(error),)
 
 
 def _render(report: Report, captured: Capture) -> str:
     # Mappings come in address order, and a program lies below its libraries.
-    program = [captured.modules[0].path] if captured.modules else []
-    debugger = shlex.join(["gdb", *program, "-c", report.snapshot])
-    extra = {"Evidence": str(captured.path.parent), "Debug": debugger}
+    program = captured.modules[0].path if captured.modules else ""
+    extra = {
+        "Evidence": str(captured.path.parent),
+        "Debug": _debugger(program, report.snapshot),
+    }
     if report.held_millis is not None:
         extra = {"Held": f"{report.held_millis} ms"} | extra
     if report.core is not None:
@@ -152,11 +214,26 @@ def _render(report: Report, captured: Capture) -> str:
     if not report.complete:
         extra["Incomplete"] = "the process was killed while its snapshot was written"
     facts = render_facts(captured.facts.facts) if captured.facts else ""
+    return _text(report, extra, captured.soft_errors, facts)
+
+
+def _debugger(program: str, core: str) -> str:
+    return shlex.join(["gdb", *([program] if program else []), "-c", core])
+
+
+def _text(
+    report: Report, extra: Mapping[str, str], soft_errors: Sequence[str], facts: str = ""
+) -> str:
     if report.analysis is not None:
         text = render_text(report.analysis, extra)
-        return text + facts + _list("Not captured:", captured.soft_errors)
+        return text + facts + _list("Not captured:", soft_errors)
     head = "".join(f"{label + ':':<13}{value}\n" for label, value in extra.items())
     return f"A process crashed.\n\n{head}{facts}" + _list("Not found out:", report.soft_errors)
+
+
+def _write(home: Path, report: Report, text: str) -> None:
+    (home / ARTIFACT_REPORT_JSON).write_bytes(msgspec.json.encode(report))
+    (home / ARTIFACT_REPORT_TEXT).write_text(text)
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

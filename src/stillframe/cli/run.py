@@ -12,9 +12,11 @@ from typing import Final
 import click
 import msgspec
 
+from stillframe.capture.corejob import Compression
 from stillframe.capture.facts import FactsPolicy
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory, SnapshotName
+from stillframe.capture.standby import Standby
 from stillframe.cli.child import Child, StartError, die_like, hold_signals
 from stillframe.cli.coverage import why_uncovered
 from stillframe.cli.evidence import evidence_root, keep_crash
@@ -55,7 +57,13 @@ ENV_ASAN: Final = "ASAN_OPTIONS"
     default=4 << 30,
     show_default=True,
     metavar="BYTES",
-    help="Largest full core, compressed; a larger one is cut.",
+    help="Largest file of a full core; a larger one is cut.",
+)
+@click.option(
+    "--compress/--no-compress",
+    default=True,
+    help="Store full cores as full.core.zst, or as they are: faster, and about five times as "
+    "large.  [default: compress]",
 )
 @click.option(
     "--facts",
@@ -79,6 +87,7 @@ def run(
     timeout_hold: float,
     core: bool,
     core_bytes: int,
+    compress: bool,
     facts_wanted: str,
     facts_env_allow: str,
     as_json: bool,
@@ -93,8 +102,15 @@ def run(
         facts = FactsPolicy.parse(facts_wanted, facts_env_allow)
     except ValueError as error:
         raise click.UsageError(f"--facts, --facts-env-allow: {error}") from error
+    request = None
+    if core:
+        request = CoreRequest(
+            hold_seconds=timeout_hold,
+            max_bytes=core_bytes,
+            compression=Compression.ZSTD if compress else Compression.NONE,
+            standby=Standby(),
+        )
     try:
-        request = CoreRequest(hold_seconds=timeout_hold, max_bytes=core_bytes) if core else None
         status = _run(keep, timeout_hold, as_json, command, core=request, facts=facts)
     except StartError as error:
         _say(str(error))
@@ -119,8 +135,13 @@ def _run(
     _warn_uncovered(command[0])
     printing = threading.Lock()
 
+    def prepare() -> None:
+        if core is not None and core.standby is not None:
+            core.standby.prepare()
+
     def take(directory: SnapshotDirectory, name: SnapshotName) -> None:
         report, text = keep_crash(root, directory, name, command, core=core, facts=facts)
+        prepare()
         with printing:
             _print(msgspec.json.encode(report).decode() if as_json else f"\n{text}")
 
@@ -130,6 +151,7 @@ def _run(
         # gone, and its library cannot make the directory anew.
         snapshots = Path(parent) / "snapshots"
         snapshots.mkdir()
+        prepare()
         with Watcher(snapshots, take) as watcher:
             status = Child(command, _environment(library, snapshots, timeout_hold), mask).wait()
             for error in watcher.finish():

@@ -85,10 +85,45 @@ public final class Crash {
         System.out.println("collected");
     }
 
-    private static void unsafe() throws ReflectiveOperationException {
+    private static Unsafe memory() throws ReflectiveOperationException {
         Field field = Unsafe.class.getDeclaredField("theUnsafe");
         field.setAccessible(true);
-        ((Unsafe) field.get(null)).putAddress(0, 0);
+        return (Unsafe) field.get(null);
+    }
+
+    private static void unsafe() throws ReflectiveOperationException {
+        memory().putAddress(0, 0);
+    }
+
+    private static void poke(Unsafe memory, long address, int[] times) {
+        memory.putLong(address, times[0]++);
+    }
+
+    /** Hot enough that the fault is in code that the VM compiled. */
+    private static void compiled() throws ReflectiveOperationException {
+        Unsafe memory = memory();
+        long address = memory.allocateMemory(8);
+        int[] times = {0};
+        while (times[0] < 1_000_000) {
+            poke(memory, address, times);
+        }
+        poke(memory, 0, times);
+    }
+
+    /** With -XX:+CrashOnOutOfMemoryError the VM itself gives up. */
+    private static void outOfMemory() {
+        long[][] kept = new long[1 << 20][];
+        for (int i = 0; i < kept.length; i++) {
+            kept[i] = new long[1 << 17];
+        }
+    }
+
+    private static native void write(long address);
+
+    /** C code called from Java and called back by nobody. */
+    private static void jni() {
+        System.load(System.getProperty("crash.library"));
+        write(0);
     }
 
     /** Processes the VM starts, one of which dies of a signal. */
@@ -105,6 +140,9 @@ public final class Crash {
             case "overflows" -> overflows();
             case "safepoints" -> safepoints();
             case "unsafe" -> unsafe();
+            case "compiled" -> compiled();
+            case "jni" -> jni();
+            case "outOfMemory" -> outOfMemory();
             case "children" -> children();
             default -> throw new IllegalArgumentException(arguments[0]);
         }

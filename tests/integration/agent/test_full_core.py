@@ -53,6 +53,17 @@ def test_a_pod_that_asks_gets_a_core(
     assert sum(segment.filesz for segment in core.segments) > 500_000
 
 
+def test_a_core_is_stored_as_it_is_where_the_agent_is_told_so(
+    start_agent: Callable[..., Agent], node: Node, operator: Operator
+) -> None:
+    report = crash(start_agent, node, operator, ASKED, core_compression="none")
+    assert list(report.soft_errors) == []
+    (kept,) = (artifact for artifact in report.artifacts if artifact.kind == "core")
+    assert kept.file == names.ARTIFACT_CORE_PLAIN
+    path = node.state / names.ARTIFACTS_DIR / report.id / kept.file
+    assert len(CoreFile.from_bytes(path.read_bytes()).threads) == 9
+
+
 def test_a_process_cannot_ask_for_itself(
     start_agent: Callable[..., Agent], node: Node, operator: Operator
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.analysis.conftest import compile_c
 from tests.integration.analysis.generated import Program, arm_programs, programs, source
 from tests.integration.analysis.inprocess import analyze_here
-from tests.integration.preload.aarch64 import EmulatedStage
+from tests.integration.preload.aarch64 import LIBRARY, emulated
 
 MakeCore = Callable[..., Path]
 ACCESSES, ARM_ACCESSES = 60, 24
@@ -42,13 +42,14 @@ def test_programs_of_aarch64_are_told_by_what_was_generated(tmp_path: Path, seed
     text.write_text(source(batch))
     compiler = ["aarch64-linux-gnu-gcc", "-g", "-w", "-O1", "-march=armv8.2-a"]
     subprocess.run([*compiler, "-o", app, text], check=True)
-    emulator = EmulatedStage(tmp_path, Path()).emulator("aarch64-glibc", library=True)
     told = []
     for number in range(len(batch)):
         directory = tmp_path / str(number)
         directory.mkdir()
+        command = emulated("aarch64-glibc", app, str(number), library=LIBRARY, init=False)
         subprocess.run(
-            [*emulator, "-E", f"STILLFRAME_DIR={directory}", app, str(number)],
+            command,
+            env=os.environ | {"STILLFRAME_DIR": str(directory)},
             timeout=SECONDS,
             check=False,
             capture_output=True,

@@ -20,8 +20,11 @@ WHO = {"root": (), "agent": AGENT, "user": USER}
 
 PREAMBLE = """
 import ctypes, mmap, os, signal, socket, sys, threading
+from functools import partial
 from stillframe.analysis.job import Limits
-from stillframe.analysis.sandbox import lock_down
+from stillframe.analysis.paths import answer_paths
+from stillframe.analysis.sandbox import lock_down, syscall_name
+from stillframe.corefile.elf import Machine
 libc = ctypes.CDLL(None, use_errno=True)
 def call(name, *arguments):
     if getattr(libc, name)(*arguments) < 0:
@@ -29,7 +32,8 @@ def call(name, *arguments):
 parent, read_only = os.getppid(), os.open("/proc/self/exe", os.O_RDONLY)
 log = os.open(sys.argv[1], os.O_WRONLY)
 status = os.open("/proc/self/status", os.O_RDONLY)
-lock_down(Limits(cpu_seconds=1))
+given, scratch = os.open("/proc/self/exe", os.O_RDONLY), os.memfd_create("scratch")
+{lock_down}
 try:
     {attempt}
 except BaseException as error:
@@ -38,6 +42,12 @@ else:
     print("done")
 """
 
+LOCK_DOWN = "lock_down(Limits(cpu_seconds=1))"
+PYTHON_LOCK_DOWN = (
+    'answer_paths({"/lib/given.so": given}, partial(syscall_name, Machine.X86_64)); '
+    "lock_down(Limits(core_bytes=5), scratch_fd=scratch, trap_paths=True)"
+)
+"""As the child for Python stacks does it."""
 REFUSED = {
     "open a file for reading": 'open("/etc/hostname")',
     "open a file for writing": 'open("/tmp/escaped", "w")',
@@ -67,9 +77,12 @@ REFUSED = {
 }
 
 
-def attempt(code: str, file: Path, who: str = "root") -> "subprocess.CompletedProcess[str]":
+def attempt(
+    code: str, file: Path, who: str = "root", lock_down: str = LOCK_DOWN
+) -> "subprocess.CompletedProcess[str]":
+    script = PREAMBLE.format(attempt=code, lock_down=lock_down)
     return subprocess.run(
-        [*WHO[who], sys.executable, "-B", "-c", PREAMBLE.format(attempt=code), file],
+        [*WHO[who], sys.executable, "-B", "-c", script, file],
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         capture_output=True,
         text=True,
@@ -125,3 +138,38 @@ def test_the_status_of_the_locked_process_says_so(who: str, file: Path) -> None:
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_the_child_for_python_may_not_either(what: str, file: Path) -> None:
+    done = attempt(REFUSED[what], file, lock_down=PYTHON_LOCK_DOWN)
+    named = {"FileNotFoundError 2\n"} if what.startswith(("open", "list")) else set()
+    assert done.stdout in {"PermissionError 1\n", *named}
+    assert file.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ('print(open("/lib/given.so", "rb").read(4))', "b'\\x7fELF'\ndone\n"),
+        # Twice from its start, and by another way to its name.
+        ('[open("/lib/given.so", "rb").read(4) for _ in "12"]; open("/other/given.so")', "done\n"),
+        ('print(os.stat("/lib/given.so") == os.fstat(given))', "True\ndone\n"),
+        ('print(os.access("/lib/given.so", os.R_OK))', "True\ndone\n"),
+        ('os.readlink("/lib/given.so")', "OSError 22\n"),
+        ('os.write(os.open("/lib/given.so", os.O_RDWR), b"escaped")', "PermissionError 1\n"),
+        ('open("/etc/passwd")', "FileNotFoundError 2\n"),
+        ('os.stat("/etc/passwd")', "FileNotFoundError 2\n"),
+        ('os.lstat("/etc/passwd")', "FileNotFoundError 2\n"),
+        ('os.readlink("/proc/self/exe")', "FileNotFoundError 2\n"),
+        ("os.getcwd()", "PermissionError 1\n"),
+        ("os.open(os.path.basename(sys.argv[1]), os.O_RDONLY, dir_fd=given)",
+         "FileNotFoundError 2\n"),
+        ('call("open", None, 0)', "FileNotFoundError 2\n"),
+        ('os.write(scratch, b"12345")', "done\n"),
+        ('os.write(scratch, b"12345"); os.write(scratch, b"6")', "OSError 27\n"),
+    ],
+)  # fmt: skip
+def test_a_path_is_of_a_given_file_or_of_none(code: str, shown: str, file: Path) -> None:
+    done = attempt(code, file, lock_down=PYTHON_LOCK_DOWN)
+    assert (done.stdout, done.stderr) == (shown, "")

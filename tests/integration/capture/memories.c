@@ -1,6 +1,6 @@
 /* A process with memory of every kind, which then dies of a null pointer.
  *
- *	memories [masked|vfork|leaderless|undumpable|large MEBIBYTES]
+ *	memories [masked|vfork|leaderless|undumpable|huge|large MIB|file PATH]
  *
  * Texts that a core must not hold are made at run time, so that they are not in
  * the executable either.
@@ -30,6 +30,10 @@ char *sparse;	    /* three of its pages are touched */
 char *not_dumped;   /* MADV_DONTDUMP */
 char *unreadable;   /* PROT_NONE, after it was written */
 char *monitored;    /* two pages of a userfaultfd: one filled, one missing */
+char *unfilled;	    /* shared, of a userfaultfd, missing */
+char *foreign;	    /* a file's pages, none of them read */
+char *huge;	    /* a page of hugetlb */
+char *kernels;	    /* memfd_secret(2) */
 char *shared;	    /* MAP_SHARED|MAP_ANONYMOUS */
 char *secret;	    /* stillframe_secret_add() */
 char *private_copy; /* a changed page of a private file mapping */
@@ -61,6 +65,7 @@ static void monitor(void)
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	monitored = map(2 * PAGE, MAP_PRIVATE);
+	unfilled = map(2 * PAGE, MAP_SHARED);
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) != 0)
 		abort();
 
@@ -68,6 +73,8 @@ static void monitor(void)
 		.range = {(uintptr_t)monitored, 2 * PAGE},
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
+	struct uffdio_register none = all;
+	none.range.start = (uintptr_t)unfilled;
 	strcpy(filling, "filled by a monitor");
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)monitored,
@@ -75,6 +82,7 @@ static void monitor(void)
 		.len = PAGE,
 	};
 	if (ioctl(fd, UFFDIO_REGISTER, &all) != 0 ||
+	    ioctl(fd, UFFDIO_REGISTER, &none) != 0 ||
 	    ioctl(fd, UFFDIO_COPY, &copy) != 0)
 		abort();
 }
@@ -91,6 +99,30 @@ static void map_files(const char *program)
 	strcpy(private_copy, "changed in a private mapping");
 	file_page = private_copy + PAGE;
 	zero += (uintptr_t) * (volatile char *)file_page & 0;
+}
+
+/* Memory that only this process sees; not every kernel has it. */
+static void map_secret(void)
+{
+	int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (ftruncate(fd, PAGE) != 0)
+		abort();
+	kernels = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (kernels == MAP_FAILED)
+		abort();
+	write_hidden(kernels, "nmkxhmsghroqnbdrr");
+}
+
+static void map_foreign(const char *path)
+{
+	int fd = open(path, O_RDONLY);
+
+	foreign = mmap(NULL, 8 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (fd < 0 || foreign == MAP_FAILED)
+		abort();
 }
 
 static void *wait_masked(void *unused)
@@ -178,6 +210,13 @@ int main(int argc, char **argv)
 	write_hidden(secret, "sgdrdbqdsjdx");
 	monitor();
 	map_files(argv[0]);
+	map_secret();
+	if (argc > 1 && strcmp(argv[1], "huge") == 0) {
+		huge = map(2UL << 20, MAP_PRIVATE | MAP_HUGETLB);
+		strcpy(huge, "on a huge page");
+	}
+	if (argc > 2 && strcmp(argv[1], "file") == 0)
+		map_foreign(argv[2]);
 	if (argc > 1 && strcmp(argv[1], "masked") == 0)
 		start(wait_masked, NULL);
 	if (argc > 1 && strcmp(argv[1], "vfork") == 0)
@@ -190,7 +229,7 @@ int main(int argc, char **argv)
 		start(crash_without_leader, &leader);
 		pthread_exit(NULL);
 	}
-	if (argc > 2)
+	if (argc > 2 && strcmp(argv[1], "large") == 0)
 		fill((size_t)atoi(argv[2]));
 	crash();
 	return 0;

@@ -18,26 +18,36 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from stillframe.capture.corejob import GRACE_SECONDS, Compression
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.handover import SnapshotDirectory
 from stillframe.capture.pipeline import Capture, capture
+from stillframe.capture.standby import Standby
 from stillframe.corefile import CoreFile, Flag
 from tests.integration.capture.crash import CRASHER, ROOT, SECONDS, crash, end, found, wait_for
-from tests.support.oracles import drgn_frames, eu_stack_frames, gdb_frames
+from tests.support.oracles import drgn_frames, eu_stack_frames, gdb_frames, lldb_frames
 from tests.support.zstdfile import decompress
 
 REQUEST = CoreRequest(hold_seconds=15, max_bytes=1 << 30)
 HOLD = {"HOLD_MS": "20000", "CLAIM_MS": "10000"}
-HIDDEN = (b"neverdumped", b"thesecretkey")
+HIDDEN = (b"neverdumped", b"thesecretkey", b"onlyinthisprocess")
+READERS = {
+    "gdb": gdb_frames,
+    "eu-stack": eu_stack_frames,
+    "drgn": drgn_frames,
+    "lldb": lldb_frames,
+}
+Frames = Callable[[Path, Path], list[str]]
 
 
 @dataclass(frozen=True)
 class Taken:
     status: int
     core: Path | None
-    """Decompressed."""
+    """As debuggers open it."""
     compressed: int
     soft_errors: tuple[str, ...]
+    held_millis: int | None
 
     @property
     def file(self) -> CoreFile:
@@ -62,32 +72,33 @@ def take_(tmp_path: Path) -> Callable[..., Taken]:
         *command: str | Path,
         request: CoreRequest = REQUEST,
         meanwhile: Callable[[int], AbstractContextManager[object]] = nullcontext,
+        before: tuple[str, ...] = (),
     ) -> Taken:
         directory, evidence = tmp_path / "snapshots", tmp_path / "evidence"
         directory.mkdir()
         evidence.mkdir()
         with SnapshotDirectory.open(directory) as snapshots:
-            process = crash(directory, *command, **HOLD)
+            process = crash(directory, *command, before=before, **HOLD)
             name = found(snapshots)
             with meanwhile(process.pid):
                 taken = capture(snapshots, name, evidence / "snapshot.core", core=lambda _: request)
             with taken:
-                return _taken(process.wait(SECONDS), evidence / "full.core.zst", taken)
+                return _taken(process.wait(SECONDS), evidence, taken)
 
     return take
 
 
-def _taken(status: int, compressed: Path, taken: Capture) -> Taken:
-    assert compressed.exists() == (taken.core is not None)
+def _taken(status: int, evidence: Path, taken: Capture) -> Taken:
+    kept = {path.name for path in evidence.iterdir()} - {"snapshot.core"}
+    assert kept == ({taken.core.name} if taken.core else set())
     if taken.core is None:
-        return Taken(status, None, 0, taken.soft_errors)
-    assert taken.core.bytes == compressed.stat().st_size
-    return Taken(
-        status,
-        decompress(compressed, compressed.with_suffix("")),
-        taken.core.bytes,
-        taken.soft_errors,
-    )
+        return Taken(status, None, 0, taken.soft_errors, taken.held_millis)
+    stored = evidence / taken.core.name
+    assert taken.core.bytes == stored.stat().st_size
+    core = stored
+    if stored.suffix == ".zst":
+        core = decompress(stored, stored.with_suffix(""))
+    return Taken(status, core, taken.core.bytes, taken.soft_errors, taken.held_millis)
 
 
 def gdb(program: Path, core: Path, *commands: str) -> str:
@@ -101,12 +112,8 @@ def gdb(program: Path, core: Path, *commands: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "frames", [gdb_frames, eu_stack_frames, drgn_frames], ids=["gdb", "eu-stack", "drgn"]
-)
-def test_debuggers_find_the_fault_on_top(
-    take: Callable[..., Taken], frames: Callable[[Path, Path], list[str]]
-) -> None:
+@pytest.mark.parametrize("frames", READERS.values(), ids=READERS)
+def test_debuggers_find_the_fault_on_top(take: Callable[..., Taken], frames: Frames) -> None:
     taken = take(CRASHER, "with_threads", "50")
     assert taken.status == -signal.SIGSEGV
     assert taken.core is not None, taken.soft_errors
@@ -154,8 +161,111 @@ def test_untouched_memory_and_unchanged_file_pages_take_no_room(
     assert taken.compressed < 1 << 20
     core = taken.file
     output = gdb(memories, taken.core, "p/x (unsigned long)file_page")
-    address = int(output.split("$1 = ")[1].split()[0], 16)
+    address = _value(output)
     assert core.read(address, 1) == b""
+
+
+def test_a_core_that_is_not_compressed_opens_as_it_is(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    plain = CoreRequest(hold_seconds=15, max_bytes=1 << 30, compression=Compression.NONE)
+    taken = take(memories, request=plain)
+    assert taken.core is not None, taken.soft_errors
+    assert taken.core.name == "full.core"
+    assert gdb_frames(memories, taken.core)[:2] == ["crash", "main"]
+    assert '"on the heap"' in gdb(memories, taken.core, "x/s heap")
+
+
+@pytest.fixture
+def silent_file(tmp_path: Path) -> Iterator[Path]:
+    """A file whose pages nobody ever gets."""
+    place = tmp_path / "silent"
+    place.mkdir()
+    with subprocess.Popen(
+        [sys.executable, ROOT / "tests/support/silent_fuse.py", place],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n", "needs root and /dev/fuse"
+        yield place / "file"
+        server.communicate()
+
+
+def test_nobody_waits_for_a_fuse_server_that_is_silent(
+    take: Callable[..., Taken], memories: Path, silent_file: Path
+) -> None:
+    """Neither the library, nor the core's reader, nor whoever opens the process's modules."""
+    taken = take(memories, "file", silent_file)
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    assert taken.soft_errors == ()
+    address = _value(gdb(memories, taken.core, "p/x (unsigned long)foreign"))
+    assert taken.file.read(address, 1) == b""
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Two more of hugetlb's pages, for the length of a test."""
+    pool = Path("/proc/sys/vm/nr_hugepages")
+    before = int(pool.read_text())
+    pool.write_text(str(before + 2))
+    try:
+        assert int(pool.read_text()) == before + 2, "no memory for huge pages"
+        yield
+    finally:
+        pool.write_text(str(before))
+
+
+@pytest.mark.usefixtures("huge_pages")
+def test_pages_of_hugetlb_are_in_the_core(take: Callable[..., Taken], memories: Path) -> None:
+    taken = take(memories, "huge")
+    assert taken.core is not None, taken.soft_errors
+    assert taken.soft_errors == ()
+    assert '"on a huge page"' in gdb(memories, taken.core, "x/s huge")
+
+
+def test_page_frames_that_the_kernel_lends_are_not_in_the_core(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    """``[vvar]`` is such a mapping (``VM_PFNMAP``): a read of a device's may never end."""
+    found: list[int] = []
+
+    @contextmanager
+    def look(pid: int) -> Iterator[None]:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        found.extend(int(line.split("-")[0], 16) for line in lines if "[vvar" in line)
+        yield
+
+    taken = take(memories, meanwhile=look)
+    assert found
+    assert [taken.file.segment_at(address) for address in found] == [None] * len(found)
+
+
+def test_the_processes_coredump_filter_is_obeyed(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    script = 'echo 0x31 > /proc/self/coredump_filter; exec "$@"'
+    taken = take(memories, before=("sh", "-c", script, "sh"))
+    assert taken.core is not None, taken.soft_errors
+    content = taken.core.read_bytes()
+    assert b"on the heap" in content
+    assert b"shared with children" not in content
+
+
+def test_pystack_shows_the_python_functions(take: Callable[..., Taken]) -> None:
+    program = "import ctypes\ndef reads_null():\n    ctypes.string_at(0)\nreads_null()"
+    taken = take(sys.executable, "-c", program)
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    python = Path(sys.executable).resolve()
+    pystack = [Path(sys.executable).with_name("pystack"), "core", taken.core, python]
+    done = subprocess.run(pystack, capture_output=True, text=True, check=False)
+    assert "in reads_null" in done.stdout, done.stderr
+
+
+def _value(output: str) -> int:
+    return int(output.split("$1 = ")[1].split(maxsplit=1)[0], 16)
 
 
 def test_a_thread_that_the_library_could_not_park_is_in_the_core(
@@ -197,8 +307,37 @@ def test_a_core_that_is_cut_is_valid_and_says_so(
     assert any("truncated" in line for line in taken.soft_errors)
     assert Flag(taken.file.note.fields.flags) & Flag.TRUNCATED  # type: ignore[union-attr]
     assert not taken.file.truncated
+    for reader, frames in READERS.items():
+        assert frames(memories, taken.core)[:2] == ["crash", "main"], reader
+
+
+def test_a_core_that_is_late_is_cut_valid_and_the_hold_is_over(
+    take: Callable[..., Taken], memories: Path
+) -> None:
+    """One processor cannot compress a GiB of noise in three quarters of a second."""
+    standby = Standby()
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})
+    try:
+        standby.prepare()  # on that processor
+        request = CoreRequest(hold_seconds=1, max_bytes=4 << 30, standby=standby)
+        taken = take(
+            memories, "large", "1024", request=request, before=("taskset", "-c", _all(processors))
+        )
+    finally:
+        os.sched_setaffinity(0, processors)
+    assert taken.status == -signal.SIGSEGV
+    assert taken.core is not None, taken.soft_errors
+    assert any("time to hold the process was over" in line for line in taken.soft_errors)
+    assert Flag(taken.file.note.fields.flags) & Flag.TRUNCATED  # type: ignore[union-attr]
+    assert not taken.file.truncated
     assert gdb_frames(memories, taken.core)[:2] == ["crash", "main"]
-    assert drgn_frames(memories, taken.core)[:2] == ["crash", "main"]
+    assert taken.held_millis is not None
+    assert taken.held_millis <= (request.hold_seconds + GRACE_SECONDS) * 1000
+
+
+def _all(processors: set[int]) -> str:
+    return ",".join(map(str, processors))
 
 
 def test_a_process_without_time_to_wait_has_its_snapshot_only(

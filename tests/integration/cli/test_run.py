@@ -394,8 +394,17 @@ def test_a_full_core_is_kept_and_named(local: Local, tmp_path: Path) -> None:
     assert gdb_frames(CRASHER, core)[:3] == ["null_read", "with_threads", "main"]
 
 
+def test_a_full_core_that_is_not_compressed_is_named(local: Local) -> None:
+    options = ("--core", "--no-compress")
+    ours = local.run(*NO_CORE, CRASHER, "with_threads", "8", options=options)
+    assert ours.returncode == -signal.SIGSEGV
+    path = Path(local.report["core"])
+    assert path.name == "full.core"
+    assert gdb_frames(CRASHER, path)[:3] == ["null_read", "with_threads", "main"]
+
+
 def test_no_full_core_is_kept_unasked(local: Local) -> None:
     ours = local.run(*NO_CORE, CRASHER, "null_read")
     assert local.report["core"] is None
     assert "Full core" not in ours.stderr.decode()
-    assert list(local.keep.glob("*/*.zst")) == []
+    assert list(local.keep.glob("*/full.core*")) == []

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillframe.capture.coredump import Bounds, Source, Stop, dump
-from stillframe.capture.corejob import Dumped
+from stillframe.capture.coredump import CHUNK, dump
+from stillframe.capture.corejob import Compression, Dumped
+from stillframe.capture.coreoutput import open_output
+from stillframe.capture.coreplan import Bounds, Source, Stop
 from stillframe.capture.corewriter import GAP, Load, cut, encode_note, loads_of, uncovered
 from stillframe.capture.pages import DEFAULT_FILTER, PAGE, Kind, Mapping, PageTables
 from stillframe.capture.zstdframe import BLOCK, stored_frame
@@ -42,16 +45,18 @@ def page(number: int) -> bytes:
 
 
 @contextmanager
-def process(present: frozenset[int], kind: Kind = Kind.ZEROS) -> Iterator[Source]:
+def process(
+    present: frozenset[int], kind: Kind = Kind.ZEROS, pages: int = PAGES
+) -> Iterator[Source]:
     """One mapping with some of its pages present; the memory of others is forbidden."""
     mem, pagemap = os.memfd_create("mem"), os.memfd_create("pagemap")
     try:
-        for number in range(PAGES):
+        for number in range(pages):
             os.pwrite(mem, page(number) if number in present else b"!" * PAGE, BASE + number * PAGE)
             entry = (1 << 63) if number in present else (1 << 63 | 1 << 61)
             os.pwrite(pagemap, struct.pack("<Q", entry), (BASE // PAGE + number) * 8)
         device = 0 if kind is Kind.ZEROS else 42
-        mapping = Mapping(BASE, BASE + PAGES * PAGE, "rw-p", device, "")
+        mapping = Mapping(BASE, BASE + pages * PAGE, "rw-p", device, "")
         yield Source(
             mem_fd=mem,
             tables=PageTables(pagemap),  # a file refuses the ioctl, so it is walked
@@ -73,14 +78,22 @@ def written(source: Source, of: CoreFile, bounds: Bounds = FOREVER) -> tuple[byt
     return core, done.truncated
 
 
-def dumped(source: Source, of: CoreFile, bounds: Bounds = FOREVER) -> tuple[bytes, Dumped]:
+def dumped(
+    source: Source,
+    of: CoreFile,
+    bounds: Bounds = FOREVER,
+    compression: Compression = Compression.ZSTD,
+) -> tuple[bytes, Dumped]:
     fd = os.memfd_create("core")
     try:
-        done = dump(source, of, lambda truncated: NOTES, fd, bounds)
+        open_ = partial(open_output, compression, fd, bounds)
+        done = dump(source, of, lambda truncated: NOTES, open_, bounds)
         os.lseek(fd, 0, os.SEEK_SET)
         with open(fd, "rb", closefd=False) as file:
-            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            core = reader.read()
+            core = file.read()
+        if compression is Compression.ZSTD:
+            decompressor = zstandard.ZstdDecompressor()
+            core = decompressor.stream_reader(core, read_across_frames=True).read()
         assert len(core) == done.bytes
         return core, done
     finally:
@@ -164,6 +177,85 @@ def test_a_core_that_is_cut_has_its_beginning_and_the_stack(
     assert read.read(BASE - PAGE, PAGE) == b"k" * PAGE
     for number in present:
         assert read.read(BASE + number * PAGE, PAGE) in (page(number), b"")[: 2 if cause else 1]
+
+
+@unhurried
+@given(HERE)
+def test_a_core_that_is_not_compressed_is_the_same(present: frozenset[int]) -> None:
+    with process(present) as source:
+        compressed, _ = dumped(source, snapshot())
+        plain, _ = dumped(source, snapshot(), compression=Compression.NONE)
+    assert plain == compressed
+
+
+MANY = 5 * CHUNK // PAGE
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_many_chunks_come_in_order(compression: Compression) -> None:
+    present = frozenset(number for number in range(MANY) if number % 37)
+    with process(present, pages=MANY) as source:
+        core, done = dumped(source, snapshot(), compression=compression)
+    assert done.truncated == ""
+    read = CoreFile.from_bytes(core)
+    for number in range(MANY):
+        assert read.read(BASE + number * PAGE, PAGE) == (
+            page(number) if number in present else bytes(PAGE)
+        )
+
+
+def test_a_core_never_has_more_bytes_than_it_may() -> None:
+    bounds = Bounds(deadline=float("inf"), max_bytes=5 * CHUNK // 2)
+    noise = os.urandom(MANY * PAGE)
+    with process(frozenset(range(MANY)), pages=MANY) as source:
+        os.pwrite(source.mem_fd, noise, BASE)
+        core, done = dumped(source, snapshot(), bounds, Compression.NONE)
+    assert "size that is allowed" in done.truncated
+    assert CHUNK <= len(core) - PAGE <= bounds.max_bytes
+    assert CoreFile.from_bytes(core).read(BASE, len(noise)) == noise[: len(core) - PAGE]
+
+
+def test_a_process_that_dies_while_its_pages_are_looked_up_leaves_what_was_read() -> None:
+    with process(frozenset(range(MANY)), pages=MANY) as source:
+        core, cause = written(replace(source, tables=Dying(source.tables)), snapshot())
+    assert cause == "the process was gone"
+    found = CoreFile.from_bytes(core).read(BASE, MANY * PAGE)
+    assert found
+    assert found == b"".join(map(page, range(len(found) // PAGE)))
+
+
+class Dying(PageTables):
+    """Page tables of a process that dies after its first half was looked up for the copy."""
+
+    def __init__(self, tables: PageTables) -> None:
+        self._tables = tables
+        self._looks = 0
+
+    def saved(self, start: int, end: int, kind: Kind) -> Iterator[tuple[int, int]]:
+        self._looks += 1
+        if self._looks == 1:
+            yield from self._tables.saved(start, end, kind)
+            return
+        yield start, start + (end - start) // 2
+        raise ProcessLookupError
+
+
+def test_an_error_while_pages_are_looked_up_is_no_core() -> None:
+    with process(frozenset({1}), pages=MANY) as source:
+        planned = iter([source.tables, PageTables(1 << 20)])
+        broken = replace(source, tables=Lookups(planned))
+        with pytest.raises(OSError, match="descriptor"):
+            dumped(broken, snapshot())
+
+
+class Lookups(PageTables):
+    """Page tables that are others at each look."""
+
+    def __init__(self, tables: Iterator[PageTables]) -> None:
+        self._tables = tables
+
+    def saved(self, start: int, end: int, kind: Kind) -> Iterator[tuple[int, int]]:
+        return next(self._tables).saved(start, end, kind)
 
 
 def test_pages_that_the_kernel_refuses_are_zeros_and_counted() -> None:
