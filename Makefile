@@ -74,6 +74,7 @@ lint: packages venv type ## Style, types, layers, C, shell, chart, generated fil
 	crds/generate --check
 	preload/generate-note --check
 	tests/integration/preload/matrix/generate-coverage --check
+	$(PY) -m bench.performance --check
 	deploy/helm/render-examples --check
 	PATH="$$(tests/cluster/cluster bin):$$PATH" helm lint --strict deploy/helm/stillframe
 
@@ -123,7 +124,7 @@ chaos-agent: venv build ## N crashes; agents killed at every line of their work 
 	$(PY) -m tests.soak.chaos --crashes $(N) $(if $(SEED),--seed $(SEED))
 
 # --- the main job ---------------------------------------------------------------
-.PHONY: demo demo-down images bench
+.PHONY: demo demo-down images bench bench-preload bench-agent bench-report
 demo: ## The main job on a real cluster (CLUSTER=own|kind|current)
 	@examples/demo up
 
@@ -133,8 +134,16 @@ demo-down: ## Remove what `make demo` left up
 images: build ## Build the container images
 	tests/cluster/images build
 
-bench: venv build ## Run every benchmark with its peer; results go to bench/results
-	@for b in bench/*/run.py bench/*/bench_*.py; do echo "== $$b"; $(PY) -m "$$(echo "$${b%.py}" | tr / .)"; done
+BENCH_PRELOAD := preload.runtime preload.run
+BENCH_AGENT := hold.run core.run storm.run analysis.run
+bench: bench-preload bench-agent ## Every benchmark that needs no cluster, with its peers
+
+bench-preload: BENCHES := $(BENCH_PRELOAD)
+bench-agent: BENCHES := $(BENCH_AGENT)
+bench-report: BENCHES := report.run
+bench-preload bench-agent bench-report: venv build
+	@failed=; for b in $(BENCHES); do echo "== $$b"; $(PY) -m bench.$$b || failed="$$failed $$b"; done; \
+	$(PY) -m bench.performance; test -z "$$failed" || { echo "a promise is not kept:$$failed"; exit 1; }
 
 .PHONY: clean
 clean: ## Remove what was built here (not the cache of cluster binaries)

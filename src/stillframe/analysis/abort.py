@@ -40,7 +40,8 @@ def explain_abort(
     frames: Sequence[Frame], message: str, exception: str, *, by_hlt: bool
 ) -> tuple[str, str]:
     """Sentence and hint; ``by_hlt``: by the instruction of that name, as musl does it."""
-    names = [normalize(frame.function) for frame in frames]
+    scoped = [normalize(frame.function) for frame in frames]
+    names = [*scoped, *(name.removeprefix("__rustc::") for name in scoped)]
     for functions, sentence, hint in _CHECKS:
         if any(name in names for name in functions):
             return _told(sentence, message), hint

@@ -24,13 +24,20 @@ _DYING = re.compile(
     r"|rust_start_panic|rust_panic\w*|panic_abort|panic_fmt|unreachable_fail)"
 )
 _RUNTIMES = (
+    "__rustc::",
+    "core::option::",
     "core::panicking::",
+    "core::result::",
     "std::panicking::",
+    "std::process::",
+    "std::sys::",
     "std::terminate",
     "__gnu_cxx::__verbose_terminate_handler",
     "__cxxabiv1::",
 )
 """Beginnings of names of Rust's and of C++'s runtimes, which may be linked statically."""
+_RUST_SOURCE = re.compile(r"(/rustc/[0-9a-f]+/)?library/(alloc|core|panic_abort|std)/src/.*")
+"""Files of Rust's standard library, as its own builds name them."""
 _COPYING = re.compile(
     r"_*(GI_)?((raw)?mem(cpy|move|set|cmp|chr|rchr|mem|pcpy|ccpy|cmpeq)|wmem\w+"
     r"|str(n?(cpy|cat|cmp|len|dup|casecmp)|r?chr|chrnul|str|casestr|spn|cspn|pbrk|p?n?cpy)"
@@ -50,7 +57,9 @@ def is_noise(frame: Frame) -> bool:
     name = frame.function
     if golang.is_dying(name):
         return True
-    runtime = name.startswith(_RUNTIMES) or _is_cxx_runtime(frame) or is_allocator(frame)
+    if name.startswith(_RUNTIMES) or _RUST_SOURCE.fullmatch(frame.file):
+        return True
+    runtime = _is_cxx_runtime(frame) or is_allocator(frame)
     return runtime or any(p.fullmatch(name) for p in (_DYING, _COPYING))
 
 

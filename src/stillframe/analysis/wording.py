@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from .cause import Cause
 from .escape import LINE, LONG, base_name, escape
+from .fingerprint import normalize
 from .model import JAVA_MODULE, MAX_STACK_LINES, Frame, Process, Signal
 from .noise import is_noise, significant
 
@@ -51,7 +52,8 @@ def where(frames: Sequence[Frame]) -> str:
     told = significant(frames)[0]
     name = frame_name(told)
     if told.function and told.file:
-        name = f"{told.function}() at {base_name(told.file)}{f':{told.line}' if told.line else ''}"
+        line = f":{told.line}" if told.line else ""
+        name = f"{normalize(told.function)}() at {base_name(told.file)}{line}"
     return escape(f" {'in' if told is frames[0] else 'from'} {name}", LINE)
 
 

@@ -60,7 +60,7 @@ def line_of(name: str, code: str) -> int:
 def test_cpp_names_line_register_and_offset(local: Local) -> None:
     analysis = crashed(local, "cpp")
     line = line_of("cpp", "account->discount")
-    assert analysis["top_frame"].endswith(f"price (cart.cpp:{line})")
+    assert analysis["top_frame"].endswith(f"price(shop::Cart const&) (cart.cpp:{line})")
     assert "null pointer: read of 8 bytes at 0x20, " in analysis["cause"]
 
 

@@ -11,7 +11,7 @@ result, with the reason.
 Prints a table and writes ``bench/results/preload-runtime.json``; exits with 1
 when a promise is not kept.
 
-    python -m bench.preload.bench_runtime
+    python -m bench.preload.runtime
 """
 
 import math

@@ -4,12 +4,12 @@ Peer, in the same run and on the same crashes: the kubelet, which reports the ex
 container's death.  Each crash is of another pod, and so of another group, because later crashes of
 one group are batched on purpose.
 
-usage: bench_report.py [CRASHES]     (needs the cluster of the e2e tests or the demo: KUBECONFIG)
-Writes bench/results/report.json.
+Needs the cluster of the e2e tests or the demo (KUBECONFIG).  Writes ``bench/results/report.json``.
+
+    python -m bench.report.run [CRASHES]
 """
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,12 +17,12 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
 
-ROOT = Path(__file__).resolve().parents[2]
+from bench.measurements import Measurement, report
+
 NAMESPACE = "stillframe-bench"
 LIMIT_SECONDS = 30.0
 POLL_SECONDS = 0.01
@@ -43,18 +43,21 @@ def main() -> int:
         times = [_crash(core, custom, name) for name in names]
     finally:
         _kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-    rows = {"CrashReport": [t[0] for t in times], "kubelet's exit code": [t[1] for t in times]}
-    result = {name: _summary(values) for name, values in rows.items()}
-    ratio = result["CrashReport"]["median"] / result["kubelet's exit code"]["median"]
-    print(
-        f"{'seconds from crash, ' + str(crashes) + ' crashes':34}{'median':>8}{'p99':>8}{'max':>8}"
+    ours, kubelets = (_summary([pair[at] for pair in times]) for at in (0, 1))
+    return report(
+        "report",
+        [
+            Measurement(
+                f"crash to CrashReport, {name}",
+                "s",
+                round(value, 3),
+                f"kubelet's exit code {kubelets[name]:.3f} s ({value / kubelets[name]:.2f} x)",
+                TARGET_MEDIAN if name == "median" else None,
+            )
+            for name, value in ours.items()
+        ],
+        crashes=crashes,
     )
-    for name, row in result.items():
-        print(f"{name:34}{row['median']:8.3f}{row['p99']:8.3f}{row['max']:8.3f}")
-    print(f"ratio of the medians: {ratio:.2f}")
-    record = {"kernel": platform.release(), "crashes": crashes, "seconds": result, "ratio": ratio}
-    (ROOT / "bench/results/report.json").write_text(json.dumps(record, indent=2) + "\n")
-    return 0 if result["CrashReport"]["median"] <= TARGET_MEDIAN else 1
 
 
 def _crash(core: Any, custom: Any, name: str) -> tuple[float, float]:
