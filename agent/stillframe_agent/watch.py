@@ -230,18 +230,13 @@ class Watcher:
         self._metrics.wakeups.labels("inotify").inc()
         for seen in self._inotify.read():
             if seen.mask & IN_Q_OVERFLOW:
-                for directory in list(self._directories.values()):
-                    if not directory.flooded:
-                        self.sweep(directory)
+                self._events_lost()
             elif (owner := self._by_watch.get(seen.watch)) is not None:
                 self._event(owner, seen)
 
     def _event(self, directory: WatchedDirectory, seen: Event) -> None:
         if seen.mask & (IN_DELETE_SELF | IN_IGNORED):
-            self.sweep(directory)
-            self._leave(directory)
-            # Should the kubelet set it up anew instead of unmounting it.
-            self._loop.call_later(_SECOND_LIFE, self._enter, directory.volume, _MARKER_RETRY)
+            self._let_go(directory)
             return
         if directory.floods(self._loop.time()):
             self._look_away(directory)
@@ -253,6 +248,21 @@ class Watcher:
             return
         if name.stage is not Stage.BIRTH:
             self._found(SnapshotFound(directory, name))
+
+    def _events_lost(self) -> None:
+        """Look for what the queue had no room to tell: snapshots, and markers that have gone."""
+        for directory in list(self._directories.values()):
+            if not directory.volume.ready.is_dir():
+                self._let_go(directory)
+            elif not directory.flooded:
+                self.sweep(directory)
+
+    def _let_go(self, directory: WatchedDirectory) -> None:
+        """Hold a volume no more that the kubelet is about to unmount."""
+        self.sweep(directory)
+        self._leave(directory)
+        # Should the kubelet set it up anew instead of unmounting it.
+        self._loop.call_later(_SECOND_LIFE, self._enter, directory.volume, _MARKER_RETRY)
 
     def _look_away(self, directory: WatchedDirectory) -> None:
         """Watch a directory no more; its events that wait already are nobody's."""
