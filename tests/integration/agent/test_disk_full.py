@@ -24,11 +24,11 @@ ASKED = {names.ENV_CAPTURE: "core", names.ENV_HOLD_MS: "10000"}
 NO_SPACE = "No space left on device"
 PLENTY = 10_000
 FILES = (
-    *("directory", "manifest", "snapshot", "core", "second manifest"),
-    *("report.json", "spooled report", "last manifest"),
+    *("directory", "manifest", "snapshot", "core", "facts", "second manifest"),
+    *("report.json", "third manifest", "last manifest"),
 )
 """What a sample needs one more inode for, in the order of its writes; the manifests after the
-first need theirs for a moment only, and one such is then report.txt's."""
+first need theirs for a moment only, and these are then report.txt's and the spooled report's."""
 
 
 class Disk:
@@ -90,10 +90,10 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing_and_leaves_nothing_half(
         if refused not in FILES[:3]:  # the process was still there, and so were its files
             assert report.attested
             assert report.top_frame.startswith("null_read")
-        if refused in ("core", "second manifest"):
+        if refused in FILES[3:6]:
             assert [error for error in report.soft_errors if f"[Errno 28] {NO_SPACE}" in error]
-    assert captured["core"] == captured["second manifest"] == "snapshot"
-    assert {captured[file] for file in FILES[5:]} == {"core"}
+    assert {captured[file] for file in FILES[3:6]} == {"snapshot"}
+    assert {captured[file] for file in FILES[6:]} == {"core"}
     assert len(operator.reports) == len(agent.manifests()) == len(FILES)
     assert agent.process.poll() is None
 

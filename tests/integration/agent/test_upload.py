@@ -182,7 +182,7 @@ def test_an_agent_killed_on_the_way_goes_on_where_it_was(
     server.resume()
     second = start()
     (manifest,) = wait_uploaded(second, 1)
-    assert urls(manifest) == len(manifest.files) == 3
+    assert urls(manifest) == len(manifest.files) == 4
     copy = server.root / f"evidence/cluster-1/{pod.namespace}/{manifest.report_id}"
     for kept in manifest.files:
         assert hashlib.sha256((copy / kept.file).read_bytes()).hexdigest() == kept.sha256
