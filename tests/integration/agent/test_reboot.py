@@ -5,6 +5,7 @@ year fast for one life of the agent.
 """
 
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stillframe_agent.manifest import Phase
 from stillframe import names
 from tests.integration.agent.intake import Operator
 from tests.integration.agent.node import Agent, Node, Pod, wait_until
+from tests.integration.agent.test_hostile import FORGER
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 WRONG_CLOCK = """
@@ -45,12 +47,12 @@ def test_after_a_reboot_what_was_on_the_disk_arrives_and_the_rest_is_forgotten(
     operator.stop()
     first = start_agent().wait_ready()
     waiting = two_reports_that_wait(first, pod)
-    victim = pod.crash("with_threads", 200, STILLFRAME_HOLD_MS=10_000)
-    first.pause_at_claim(pod)
-    assert [m.phase for m in first.manifests()].count(Phase.CAPTURING) == 1
+    # A snapshot that is not complete for two seconds: the agent dies in the middle of its capture.
+    writer = pod.start(sys.executable, "-c", FORGER, "/dev/null", pod._volume.path, ".part", 1)
+    wait_until("a capture", lambda: Phase.CAPTURING in [m.phase for m in first.manifests()])
     first.kill()
-    victim.kill()
-    victim.wait(timeout=20)
+    writer.kill()
+    writer.wait(timeout=20)
     # Of what was in memory nothing is left; on the disk, what a power cut leaves half done.
     wait_until("an unmount", lambda: pod.tear_down() or pod.unmount())
     (node.bundles / pod.container_id / "config.json").unlink()
