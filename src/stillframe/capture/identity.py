@@ -84,8 +84,8 @@ def attest(fd: int, *, timeout: float = 1.0) -> Holder:
 
     Four proofs: ``F_GETLK`` names a candidate; with its pidfd and ``/proc``
     directory open, a ``fdinfo`` file of one of its threads shows the lock on
-    this device and inode; it is older than the file; it lives after all
-    reading.  Gives up after ``timeout`` seconds.  Raises `NoHolderError` when
+    this device and inode; it is older than the file; it lives and holds the
+    lock after all reading.  Gives up after ``timeout`` seconds.  Raises `NoHolderError` when
     nobody holds the lock or the holder died meanwhile, `InvalidInputError`
     (``ForgedLock``, ``HolderNotVisible``, ``HolderUnreadable``,
     ``HolderYoungerThanFile``, ``HolderTooLarge``).
@@ -103,7 +103,9 @@ def attest(fd: int, *, timeout: float = 1.0) -> Holder:
         except OSError as error:
             raise _foreign(error, pid) from error
         _require_older(holder.start_ticks, fd)
-        if not holder.alive():
+        # A process that ends gives up its lock first, and is in the root cgroup from then on,
+        # a moment before its pidfd tells (exit_files, cgroup_exit, exit_notify in do_exit).
+        if not still_holds(fd, holder):
             raise NoHolderError(f"process {pid} died while it was looked at")
         opened.pop_all()
         return holder

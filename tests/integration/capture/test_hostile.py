@@ -8,12 +8,14 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from stillframe.capture import identity
 from stillframe.capture.handover import (
     SnapshotDirectory,
     SnapshotName,
@@ -259,6 +261,49 @@ def test_a_holder_with_too_many_descriptors_is_given_up(
         ):
             attest(snapshot.fd, timeout=0)
         assert caught.value.reason == "HolderTooLarge"
+    finally:
+        end(process)
+
+
+LETS_GO = """
+import fcntl, pathlib, signal, sys
+with pathlib.Path(sys.argv[1]).open("xb") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX, 1)
+    print(flush=True)
+    input()
+print(flush=True)
+signal.pause()
+"""
+"""Holds the lock of a new file until a line comes, and lives on."""
+
+
+def test_what_is_read_of_a_process_that_is_ending_is_not_believed(
+    snapshots: Path, directory: SnapshotDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It loses its lock, and then its cgroup, a moment before it is dead.
+    target = snapshots / f"{'5eed' * 8}.core"
+    process = subprocess.Popen(
+        [sys.executable, "-c", LETS_GO, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    read = identity._read
+
+    def read_of_the_ending(directory_fd: int, path: str) -> str:
+        if path == "cgroup":
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline()
+        return read(directory_fd, path)
+
+    monkeypatch.setattr(identity, "_read", read_of_the_ending)
+    try:
+        with (
+            open_snapshot(directory.fd, found(directory), max_bytes=1 << 24) as snapshot,
+            pytest.raises(NoHolderError),
+        ):
+            attest(snapshot.fd)
     finally:
         end(process)
 

@@ -156,6 +156,7 @@ def test_python_code_is_told_for_each_thread(local: Local, python: Path, tmp_pat
     assert analysis["soft_errors"] == []
     (home,) = local.keep.iterdir()
     assert sorted(path.name for path in home.iterdir()) == [
+        "facts.json",
         "full.core.zst",
         "report.json",
         "report.txt",
