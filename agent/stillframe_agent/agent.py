@@ -8,6 +8,7 @@ import contextlib
 import logging
 import resource
 import signal
+from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from stillframe_agent import health, selftest
 from stillframe_agent.analyze import Analyzer
 from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.collect import Collected, Collector
+from stillframe_agent.conditions import conditions, of_directory, see, unwritable
 from stillframe_agent.decide import Limits
 from stillframe_agent.logs import event
 from stillframe_agent.manifest import Manifest, Phase
@@ -33,8 +35,10 @@ log: Final = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 3.0
 """Time that running captures get after SIGTERM; the pod's grace period must be longer."""
-_OTHER_AGENT_SECONDS: Final = 1.0
-"""How often a second agent of the node looks whether it is alone."""
+_NOT_ALONE: Final = "another agent works on this node: waiting for its end"
+_UNWRITABLE: Final = "the state directory cannot be written to: waiting until it can"
+_LOOK_SECONDS: Final = 1.0
+"""How often an agent that cannot begin looks whether it can."""
 
 
 async def run(settings: Settings) -> None:
@@ -44,24 +48,27 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     metrics = Metrics()
     state = health.Health(waiting_for={"the spool"}, conditions=selftest.run())
-    for reason, remedy in state.conditions.items():
-        event(log, logging.ERROR, remedy, reason=reason)
+    state.current()
+    metrics.registry.register(state)
     async with await health.serve(settings.listen_address, state.ready, metrics.registry) as server:
         event(log, logging.INFO, "listening", port=server.sockets[0].getsockname()[1])
+        state.look = lambda: of_directory(settings.state_dir, unwritable(settings.state_dir))
+        if not await _until(lambda: not state.look(), _UNWRITABLE, stop):
+            return
         spool = Spool(settings.spool_dir, settings.spool_bytes, settings.spool_items, metrics)
-        if await _alone(spool, stop):
+        if await _until(spool.try_lock, _NOT_ALONE, stop):
             await _work(settings, spool, state, metrics, stop)
 
 
-async def _alone(spool: Spool, stop: asyncio.Event) -> bool:
-    """Wait until no other agent works on this node; False when we are to stop first."""
+async def _until(done: Callable[[], bool], why_not: str, stop: asyncio.Event) -> bool:
+    """Wait until ``done``; False when we are to stop first."""
     waiting = False
-    while not spool.try_lock():
+    while not done():
         if not waiting:
-            event(log, logging.WARNING, "another agent works on this node: waiting for its end")
+            event(log, logging.WARNING, why_not)
         waiting = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _OTHER_AGENT_SECONDS)
+            await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
             return False
     return True
 
@@ -111,6 +118,7 @@ async def _work(
     delivery = asyncio.create_task(submitter.run(settings.sync_seconds))
     uploads = asyncio.create_task(uploader.run()) if uploader else None
     delivery.add_done_callback(lambda _task: stop.set())
+    state.look = lambda: conditions(see(settings, spool, intake, watcher), settings)
     state.waiting_for = {"the first sweep"}
     watcher.start()
     await watcher.swept.wait()

@@ -46,12 +46,14 @@ class Cores:
 
         def choose(holder: Holder) -> CoreRequest | str:
             asked = wish(require_pod(holder.cgroup, pod_uid), self._bundles_dir)
+            # Other samples may be writing to the disk now: who wants no core is not held for it.
+            room = self._artifacts.room(namespace) if asked and asked.core else 0
             with self._lock:
                 decision = decide_core(
                     asked,
                     self._limits,
                     running=len(self._running),
-                    room_bytes=self._artifacts.room(namespace) - sum(self._running.values()),
+                    room_bytes=room - sum(self._running.values()),
                 )
                 if decision.request is not None:
                     self._running[key] = decision.request.max_bytes

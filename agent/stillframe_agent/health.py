@@ -6,33 +6,72 @@ library's servers wake up twice a second for nothing.
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from stillframe_agent.logs import event
+
+log: Final = logging.getLogger(__name__)
 
 _REQUEST_SECONDS: Final = 5.0
 _REQUEST_LINES: Final = 100
 _PLAIN: Final = "text/plain; charset=utf-8"
 
 
-@dataclass(slots=True)
-class Health:
-    """What is not done yet, and what is wrong but does not stop us."""
+STOPPING: Final = frozenset({"StateDirectoryUnwritable", "CapabilityMissing"})
+"""With one of these nothing is captured here, and no more agents like us should be rolled out."""
+
+
+@dataclass(slots=True, eq=False)
+class Health(Collector):
+    """What is not done yet, and what is wrong."""
 
     waiting_for: set[str] = field(default_factory=set)
     """Reasons for which we are not ready."""
     conditions: dict[str, str] = field(default_factory=dict)
     """CamelCase reason → what to do about it."""
+    look: Callable[[], dict[str, str]] = dict
+    """Likewise, of what is looked at whenever somebody asks."""
+    _told: frozenset[str] = frozenset()
+
+    def current(self) -> dict[str, str]:
+        """Every condition as of now; what has changed is logged."""
+        found = self.conditions | self.look()
+        for reason in found.keys() - self._told:
+            level = logging.ERROR if reason in STOPPING else logging.WARNING
+            event(log, level, found[reason], reason=str(reason))
+        for reason in self._told - found.keys():
+            event(log, logging.INFO, "a condition has gone", reason=str(reason))
+        self._told = frozenset(found)
+        return found
 
     def ready(self) -> tuple[HTTPStatus, str]:
         """Status and body of ``/readyz``."""
-        lines = [f"waiting for {reason}" for reason in sorted(self.waiting_for)] or ["ready"]
-        lines += [f"{reason}: {text}" for reason, text in sorted(self.conditions.items())]
-        status = HTTPStatus.SERVICE_UNAVAILABLE if self.waiting_for else HTTPStatus.OK
+        found = self.current()
+        lines = [f"waiting for {reason}" for reason in sorted(self.waiting_for)]
+        unready = bool(lines or found.keys() & STOPPING)
+        lines += [] if unready else ["ready"]
+        lines += [f"{reason}: {text}" for reason, text in sorted(found.items())]
+        status = HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK
         return status, "\n".join(lines) + "\n"
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The conditions as a metric."""
+        family = GaugeMetricFamily(
+            "stillframe_agent_condition",
+            "1 for each condition that the readiness page tells of, by reason.",
+            labels=["reason"],
+        )
+        for reason in self.current():
+            family.add_metric([str(reason)], 1)
+        yield family
 
 
 async def serve(

@@ -24,6 +24,12 @@ class Metrics:
             "Snapshot directories that could not be watched: their crashes are not seen.",
             registry=registry,
         )
+        self.floods = Counter(
+            "stillframe_agent_floods",
+            "Times that a snapshot directory was not watched for a second because its pod made "
+            "too many files.",
+            registry=registry,
+        )
         self.captures = Counter(
             "stillframe_agent_captures",
             "Snapshots copied; result: snapshot, core (with a full core), "

@@ -6,11 +6,12 @@ level of capture that was asked for.  Nothing here was
 written by the pod, and no API server is asked.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from stillframe import names
 from stillframe_agent.identity import Placement
@@ -81,16 +82,23 @@ def wish(place: Placement, bundles_dir: Path) -> Wish | None:
     not this.
     """
     for name in _BUNDLE_CONFIGS:
-        process = _section(bundles_dir / place.container_id / name, "process")
-        entries = process.get("env")
-        if isinstance(entries, list):
-            variables = dict(str(entry).split("=", 1) for entry in entries if "=" in str(entry))
-            millis = variables.get(names.ENV_HOLD_MS, "")
-            return Wish(
-                core=variables.get(names.ENV_CAPTURE) == "core",
-                hold_seconds=int(millis) / 1000 if _MILLIS.fullmatch(millis) else 0.0,
-            )
+        found = wish_in(_read(bundles_dir / place.container_id / name))
+        if found is not None:
+            return found
     return None
+
+
+def wish_in(config: bytes) -> Wish | None:
+    """As `wish`, from the text of an OCI runtime configuration."""
+    entries = _section(config, "process").get("env")
+    if not isinstance(entries, list):
+        return None
+    variables = dict(str(entry).split("=", 1) for entry in entries if "=" in str(entry))
+    millis = variables.get(names.ENV_HOLD_MS, "")
+    return Wish(
+        core=variables.get(names.ENV_CAPTURE) == "core",
+        hold_seconds=int(millis) / 1000 if _MILLIS.fullmatch(millis) else 0.0,
+    )
 
 
 def image(place: Placement, bundles_dir: Path) -> tuple[str, str]:
@@ -99,7 +107,7 @@ def image(place: Placement, bundles_dir: Path) -> tuple[str, str]:
     containerd writes a digest only where the pod asked for the image by it.
     """
     for file in _BUNDLE_CONFIGS:
-        annotations = _annotations(bundles_dir / place.container_id / file)
+        annotations = _annotations(_read(bundles_dir / place.container_id / file))
         name = next((annotations[key] for key in _IMAGE_NAMES if annotations.get(key)), "")
         if name:
             reference = annotations.get(_IMAGE_REF, "")
@@ -122,34 +130,44 @@ def from_logs(pod_uid: str, log_dir: Path, container_id: str = "") -> PodIdentit
     return PodIdentity(pod_uid, container_id=container_id)
 
 
-def _from_bundle(place: Placement, bundle: Path) -> PodIdentity | None:
-    for name in _BUNDLE_CONFIGS:
-        annotations = _annotations(bundle / name)
-        for keys in _ANNOTATIONS:
-            if annotations.get(keys["uid"]) == place.pod_uid:
-                found = {field: annotations.get(key, "") for field, key in keys.items()}
-                return PodIdentity(**found, container_id=place.container_id)
+def identity_in(config: bytes, place: Placement) -> PodIdentity | None:
+    """The names in the text of an OCI runtime configuration, if it is one of ``place``'s pod."""
+    annotations = _annotations(config)
+    for keys in _ANNOTATIONS:
+        if annotations.get(keys["uid"]) == place.pod_uid:
+            found = {field: annotations.get(key, "") for field, key in keys.items()}
+            return PodIdentity(**found, container_id=place.container_id)
     return None
 
 
-def _annotations(config: Path) -> dict[str, str]:
-    """The annotations of an OCI runtime configuration; empty when there is none."""
+def _from_bundle(place: Placement, bundle: Path) -> PodIdentity | None:
+    found = (identity_in(_read(bundle / name), place) for name in _BUNDLE_CONFIGS)
+    return next((identity for identity in found if identity is not None), None)
+
+
+def _annotations(config: bytes) -> dict[str, str]:
+    """The annotations of an OCI runtime configuration; empty when there are none."""
     annotations = _section(config, "annotations")
     return {key: value for key, value in annotations.items() if isinstance(value, str)}
 
 
-def _section(config: Path, key: str) -> dict[str, Any]:
-    """One object of an OCI runtime configuration; empty when there is none.
-
-    A bundle vanishes with its container, so a missing file is no error.
-    """
+def _section(config: bytes, key: str) -> dict[str, Any]:
+    """One object of an OCI runtime configuration; empty when there is none."""
     try:
-        with config.open("rb") as file:
-            data: Any = json.loads(file.read(_CONFIG_MAX_BYTES))
-    except (OSError, ValueError):
+        data: Any = msgspec.json.decode(config)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     section = data.get(key) if isinstance(data, dict) else None
     return section if isinstance(section, dict) else {}
+
+
+def _read(config: Path) -> bytes:
+    """A bundle's file; empty when there is none: a bundle vanishes with its container."""
+    try:
+        with config.open("rb") as file:
+            return file.read(_CONFIG_MAX_BYTES)
+    except OSError:
+        return b""
 
 
 def _container_from_logs(directory: Path, container_id: str) -> str:

@@ -95,6 +95,11 @@ class Spool:
                 self._remove(report_id)
                 self._count()
 
+    def used(self) -> float:
+        """Share of the quota that is used: of bytes or of items, whichever is more."""
+        with self._lock:
+            return max(self._bytes() / self._max_bytes, len(self._items) / self._max_items)
+
     def _remove(self, report_id: str) -> None:
         del self._items[report_id]
         self._path(report_id).unlink()

@@ -8,6 +8,7 @@ we connect, it never does.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -71,6 +72,10 @@ class GrpcIntake:
         self._metrics = metrics
         self._ca = b""
         self._channel: grpc.aio.Channel | None = None
+        self.answered = time.monotonic()
+        """When a call last succeeded, or our start; seconds, monotonic."""
+        self.refusal = ""
+        """gRPC status code of the call that failed last."""
 
     async def submit(self, report: Report) -> SubmitResponse:
         """Hand over a report; the answer comes when the API server has it."""
@@ -80,8 +85,10 @@ class GrpcIntake:
                 SubmitRequest(report=report), metadata=self._token(), timeout=_DEADLINE_SECONDS
             )
         except grpc.aio.AioRpcError as error:
-            self._metrics.submissions.labels(error.code().name).inc()
+            self.refusal = error.code().name
+            self._metrics.submissions.labels(self.refusal).inc()
             raise _converted(error) from error
+        self.answered = time.monotonic()
         self._metrics.submissions.labels("OK").inc()
         return answer
 
@@ -92,7 +99,9 @@ class GrpcIntake:
         try:
             answer = await stub.Sync(request, metadata=self._token(), timeout=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
+            self.refusal = error.code().name
             raise _converted(error) from error
+        self.answered = time.monotonic()
         return [tombstone.uid for tombstone in answer.tombstones]
 
     async def close(self) -> None:

@@ -10,6 +10,11 @@ kubelet's ``umount`` fail with EBUSY (``propagate_mount_busy`` in the kernel's
 volume's marker directory right before it unmounts: we watch that directory and
 let go at once, and never hold a volume whose marker we cannot watch.  A first
 ``umount`` that we were too slow for is repeated by the kubelet 0.5 s later.
+
+**All pods share one queue of events**, and one pod can fill it: measured, a pod
+that makes valid names as fast as it can kept 7 of 8 crashes of another from
+being claimed.  So a directory with too many events is not watched for a second,
+and then swept.
 """
 
 import asyncio
@@ -48,8 +53,16 @@ log: Final = logging.getLogger(__name__)
 
 _MARKER_RETRY: Final = tuple(0.005 * 2**n for n in range(12))
 """Seconds between looks for a new volume's marker: the kubelet makes it right after the mount."""
+_FAILED_RETRY: Final = 10.0
+"""Seconds until a volume that could not be watched is tried again."""
 _SECOND_LIFE: Final = 1.0
 """Seconds after which a volume that was let go of may have a marker again."""
+_EVENTS_MOST: Final = 400
+"""Of one directory in `_FLOOD_SECONDS`: more than the crashes of one pod that we take at once."""
+_NAMES_MOST: Final = 256
+"""Names that a sweep looks at where there was a flood."""
+_FLOOD_SECONDS: Final = 1.0
+_NAMES_MASK: Final = IN_CREATE | IN_MOVED_TO | IN_ONLYDIR
 
 
 @dataclass(slots=True, eq=False)
@@ -58,8 +71,17 @@ class WatchedDirectory:
 
     volume: Volume
     snapshots: SnapshotDirectory
-    watches: tuple[int, int]
-    """inotify descriptors: of the directory, of the kubelet's marker."""
+    names: int
+    """inotify descriptor of the directory."""
+    marker: int
+    """inotify descriptor of the kubelet's marker."""
+    flooded: bool = field(default=False, init=False)
+    """Not watched for a while, because its pod made too many files."""
+    unswept: bool = field(default=False, init=False)
+    """A sweep did not come to the end; the next one is due."""
+    _events: int = field(default=0, init=False)
+    """Since `_counted_since`."""
+    _counted_since: float = field(default=0.0, init=False)
     _users: int = field(default=0, init=False)
     _leaving: bool = field(default=False, init=False)
 
@@ -72,6 +94,13 @@ class WatchedDirectory:
     def open(self) -> bool:
         """Whether new work may use the directory."""
         return not self._leaving
+
+    def floods(self, now: float) -> bool:
+        """Count one event; whether there are too many, ``now`` in monotonic seconds."""
+        if now - self._counted_since > _FLOOD_SECONDS:
+            self._counted_since, self._events = now, 0
+        self._events += 1
+        return self._events > _EVENTS_MOST
 
     def __enter__(self) -> "WatchedDirectory":
         self._users += 1
@@ -116,6 +145,8 @@ class Watcher:
             pods_dir,
             lambda volumes: self._loop.call_soon_threadsafe(self._mounts_changed, volumes),
         )
+        self.unwatched: dict[Volume, str] = {}
+        """Mounted volumes whose crashes we do not see, and why; tried again now and then."""
         self.swept = asyncio.Event()
         """Set when every directory that was there at the start has been looked into."""
 
@@ -139,6 +170,8 @@ class Watcher:
         for volume, directory in list(self._directories.items()):
             if volume not in mounted:
                 self._leave(directory)
+        for volume in self.unwatched.keys() - mounted:
+            del self.unwatched[volume]
         for volume in fresh:
             self._enter(volume, _MARKER_RETRY)
         self.swept.set()
@@ -150,12 +183,17 @@ class Watcher:
         try:
             directory = self._adopt(volume)
         except FileNotFoundError:
+            self.unwatched.pop(volume, None)
             if retries:
                 self._loop.call_later(retries[0], self._enter, volume, retries[1:])
         except (StillframeError, OSError) as error:
-            self._metrics.directories_failed.inc()
-            event(log, logging.ERROR, f"cannot watch a volume: {error}", pod_uid=volume.pod_uid)
+            if volume not in self.unwatched:
+                self._metrics.directories_failed.inc()
+                event(log, logging.ERROR, f"cannot watch a volume: {error}", pod_uid=volume.pod_uid)
+            self.unwatched[volume] = str(error)
+            self._loop.call_later(_FAILED_RETRY, self._enter, volume, ())
         else:
+            self.unwatched.pop(volume, None)
             self.sweep(directory)
 
     def _adopt(self, volume: Volume) -> WatchedDirectory:
@@ -169,20 +207,22 @@ class Watcher:
             marker = self._inotify.add(str(volume.ready), mask)
             undo.callback(self._inotify.remove, marker)
             snapshots = undo.enter_context(SnapshotDirectory.open(volume.path))
-            opened = f"/proc/self/fd/{snapshots.fd}"
-            names = self._inotify.add(opened, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR)
+            names = self._watch_names(snapshots)
             undo.pop_all()
-        directory = WatchedDirectory(volume, snapshots, (names, marker))
+        directory = WatchedDirectory(volume, snapshots, names, marker)
         self._directories[volume] = directory
         self._by_watch[names] = self._by_watch[marker] = directory
         self._metrics.directories.set(len(self._directories))
         return directory
 
+    def _watch_names(self, snapshots: SnapshotDirectory) -> int:
+        return self._inotify.add(f"/proc/self/fd/{snapshots.fd}", _NAMES_MASK)
+
     def _leave(self, directory: WatchedDirectory) -> None:
         del self._directories[directory.volume]
-        for watch in directory.watches:
-            del self._by_watch[watch]
-            self._inotify.remove(watch)
+        for watch in (directory.names, directory.marker):
+            if self._by_watch.pop(watch, None) is not None:
+                self._inotify.remove(watch)
         self._metrics.directories.set(len(self._directories))
         directory.leave()
 
@@ -190,17 +230,16 @@ class Watcher:
         self._metrics.wakeups.labels("inotify").inc()
         for seen in self._inotify.read():
             if seen.mask & IN_Q_OVERFLOW:
-                for directory in list(self._directories.values()):
-                    self.sweep(directory)
+                self._events_lost()
             elif (owner := self._by_watch.get(seen.watch)) is not None:
                 self._event(owner, seen)
 
     def _event(self, directory: WatchedDirectory, seen: Event) -> None:
         if seen.mask & (IN_DELETE_SELF | IN_IGNORED):
-            self.sweep(directory)
-            self._leave(directory)
-            # Should the kubelet set it up anew instead of unmounting it.
-            self._loop.call_later(_SECOND_LIFE, self._enter, directory.volume, _MARKER_RETRY)
+            self._let_go(directory)
+            return
+        if directory.floods(self._loop.time()):
+            self._look_away(directory)
             return
         try:
             name = SnapshotName.parse(seen.name)
@@ -210,11 +249,56 @@ class Watcher:
         if name.stage is not Stage.BIRTH:
             self._found(SnapshotFound(directory, name))
 
-    def sweep(self, directory: WatchedDirectory) -> None:
-        """Look at every name in ``directory``; what was never born is deleted."""
-        listing = list_names(directory.snapshots.fd)
+    def _events_lost(self) -> None:
+        """Look for what the queue had no room to tell: snapshots, and markers that have gone."""
+        for directory in list(self._directories.values()):
+            if not directory.volume.ready.is_dir():
+                self._let_go(directory)
+            elif not directory.flooded:
+                self.sweep(directory)
+
+    def _let_go(self, directory: WatchedDirectory) -> None:
+        """Hold a volume no more that the kubelet is about to unmount."""
+        self.sweep(directory)
+        self._leave(directory)
+        # Should the kubelet set it up anew instead of unmounting it.
+        self._loop.call_later(_SECOND_LIFE, self._enter, directory.volume, _MARKER_RETRY)
+
+    def _look_away(self, directory: WatchedDirectory) -> None:
+        """Watch a directory no more; its events that wait already are nobody's."""
+        directory.flooded = True
+        del self._by_watch[directory.names]
+        self._inotify.remove(directory.names)
+        self._metrics.floods.inc()
+        self._loop.call_later(_FLOOD_SECONDS, self._look_again, directory)
+
+    def _look_again(self, directory: WatchedDirectory) -> None:
+        if not directory.open:
+            return
+        directory.flooded = False
+        try:
+            directory.names = self._watch_names(directory.snapshots)
+        except OSError:  # somebody else took our watch: begin anew
+            self._leave(directory)
+            self._enter(directory.volume, ())
+        else:
+            self._by_watch[directory.names] = directory
+            self.sweep(directory, _NAMES_MOST)
+
+    def sweep(self, directory: WatchedDirectory, limit: int = 1024) -> None:
+        """Look at ``limit`` names in ``directory``; what was never born is deleted."""
+        listing = list_names(directory.snapshots.fd, limit=limit)
         self._metrics.refusals.labels(Refusal.BAD_NAME).inc(listing.refused)
         self._metrics.stillbirths.inc(clean_births(directory.snapshots.fd, listing))
         for name in listing.names:
             if name.stage is not Stage.BIRTH:
                 self._found(SnapshotFound(directory, name))
+        # Names that are not ours stay: more of them would be all that is found.
+        if listing.cut and listing.names and not directory.unswept:
+            directory.unswept = True
+            self._loop.call_later(_FLOOD_SECONDS, self._sweep_the_rest, directory)
+
+    def _sweep_the_rest(self, directory: WatchedDirectory) -> None:
+        directory.unswept = False
+        if directory.open and not directory.flooded:
+            self.sweep(directory, _NAMES_MOST)

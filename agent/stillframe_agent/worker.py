@@ -6,14 +6,24 @@ have their own, few threads.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Final
 
-from stillframe.errors import TemporaryError
+from stillframe.capture.handover import (
+    ANY_SIZE,
+    OpenSnapshot,
+    SnapshotName,
+    Stage,
+    claim,
+    open_snapshot,
+)
+from stillframe.errors import InvalidInputError, TemporaryError
 from stillframe_agent.analyze import Analyzer
 from stillframe_agent.collect import Collected, Collector, discard_all
 from stillframe_agent.decide import Budget, Limits, Load, Plan, decide
@@ -61,6 +71,8 @@ class Worker:
         self._waiting: list[SnapshotFound] = []
         self._waiting_of: Counter[str] = Counter()
         """Of `_waiting`, by pod UID."""
+        self._claims: dict[tuple[str, str], OpenSnapshot] = {}
+        """Of what waits or runs: a capture's own claim may come too late."""
         self._capturing: Counter[str] = Counter()
         """Captures that run, by pod UID."""
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
@@ -90,7 +102,7 @@ class Worker:
         """
         self._draining = True
         for seen in self._waiting:
-            seen.directory.__exit__()
+            self._done(seen)
         self._waiting.clear()
         deadline = self._loop.time() + seconds
         while self._capturing.total() and self._loop.time() < deadline:
@@ -105,6 +117,8 @@ class Worker:
         pod = seen.directory.pod_uid
         decision = decide(self._load(pod), self._budget(pod), self._limits, time.monotonic())
         self._budgets[pod] = decision.budget
+        if decision.plan is not Plan.REFUSE:
+            self._claim(seen)
         if decision.plan is not Plan.WAIT:
             self._waiting.remove(seen)
             _decrease(self._waiting_of, pod)
@@ -116,6 +130,25 @@ class Worker:
             discard_all(seen.directory.snapshots.fd, seen.name)
             self._done(seen)
         self._metrics.captures_waiting.set(len(self._waiting))
+
+    def _claim(self, seen: SnapshotFound) -> None:
+        """Tell a process at once that we have seen it: it waits as long as its policy says.
+
+        What cannot be claimed is refused with a reason when its turn comes.
+        """
+        key = _key(seen)
+        if key in self._claims:
+            return
+        for stage in (seen.name.stage, Stage.CORE):
+            with contextlib.suppress(FileNotFoundError, InvalidInputError):
+                name = SnapshotName(seen.name.id, stage)
+                fd = seen.directory.snapshots.fd
+                with ExitStack() as undo:
+                    snapshot = undo.enter_context(open_snapshot(fd, name, max_bytes=ANY_SIZE))
+                    claim(snapshot.fd)
+                    undo.pop_all()
+                self._claims[key] = snapshot
+                return
 
     def _load(self, pod: str) -> Load:
         return Load(
@@ -188,7 +221,11 @@ class Worker:
             return None
 
     def _done(self, seen: SnapshotFound) -> None:
-        self._known.discard(_key(seen))
+        key = _key(seen)
+        self._known.discard(key)
+        claimed = self._claims.pop(key, None)
+        if claimed is not None:
+            claimed.close()
         seen.directory.__exit__()
 
     def _start(self, work: Coroutine[object, object, None]) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 from stillframe_agent import manifest as manifests
-from stillframe_agent.identity import parse_cgroup
+from stillframe_agent.identity import Placement, parse_cgroup
 from stillframe_agent.manifest import Manifest, Phase
 from stillframe_agent.mounts import snapshot_volumes
-from stillframe_agent.pods import PodIdentity
+from stillframe_agent.pods import PodIdentity, identity_in, wish_in
 from stillframe_agent.report import build
 
 from stillframe.analysis import Analysis, render_text
@@ -134,6 +135,16 @@ def manifest(data: bytes) -> None:
     assert manifests.decode(manifests.encode(found)) == found
 
 
+def bundle(data: bytes) -> None:
+    """A runtime's configuration of a container: root's file, with words of the pod in it."""
+    found = identity_in(data, Placement(POD, CONTAINER))
+    if found is not None:
+        assert (found.uid, found.container_id) == (POD, CONTAINER)
+        assert manifests.decode(manifests.encode(replace(SAMPLE, pod=found))).pod == found
+    wish = wish_in(data)
+    assert wish is None or 0 <= wish.hold_seconds < 1e6
+
+
 def name(data: bytes) -> None:
     """A name in a pod's directory."""
     text = data.decode("utf-8", "surrogateescape")
@@ -193,6 +204,18 @@ TARGETS = {
         lambda: [
             f"131 128 0:50 / /pods/{POD}/volumes/kubernetes.io~empty-dir/stillframe-shm"
             " rw,relatime master:34 - tmpfs tmpfs rw\n".encode()
+        ],
+    ),
+    "bundle": Target(
+        bundle,
+        lambda: [
+            msgspec.json.encode(
+                {
+                    "annotations": {f"io.kubernetes.cri.{key}": value for key, value in each},
+                    "process": {"env": ["STILLFRAME_CAPTURE=core", "STILLFRAME_HOLD_MS=500"]},
+                }
+            )
+            for each in ([("sandbox-uid", POD), ("sandbox-name", "cart-1")], [])
         ],
     ),
     "manifest": Target(manifest, lambda: [manifests.encode(SAMPLE)]),

@@ -60,7 +60,7 @@ def analyze(
     no core, or the sandbox cannot be set up.
     """
     limits = limits or Limits()
-    given = [JobModule(path, fd) for path, fd in modules]
+    given = [JobModule(_as_in_a_core(path), fd) for path, fd in modules]
     job = Job(core_fd, given, limits, variables=variables, hs_err_fd=hs_err_fd)
     ended = _analyze(job)
     analysis, problem = _last_answer(ended, Analysis)
@@ -80,6 +80,15 @@ def analyze(
     if "libseccomp" in ended.problem:
         raise AnalysisError("libseccomp is missing", "Install it: apt install libseccomp2")
     raise AnalysisError(f"the analysis failed: {problem}")
+
+
+def _as_in_a_core(path: str) -> str:
+    r"""A path as `corefile` decodes it: bytes that are no UTF-8 are escapes there.
+
+    >>> _as_in_a_core("/lib/\udcff")
+    '/lib/\\xff'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class _Ended(msgspec.Struct, frozen=True):

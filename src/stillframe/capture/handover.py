@@ -26,15 +26,12 @@ from stillframe.capture.refusals import Refusal, refused
 from stillframe.errors import InvalidInputError, PermanentError, TemporaryError
 from stillframe.names import LOCK_CLAIM, LOCK_DONE, SUFFIX_CORE, SUFFIX_PART
 
+ANY_SIZE: Final = (1 << 63) - 1
+"""For `open_snapshot`, where nothing will be read."""
 WHOLE_FILE: Final = 0
 """``l_len`` that means "to the end, wherever that will be"."""
 _FLOCK: Final = struct.Struct("hhqqi4x")
 """``struct flock`` of a 64-bit kernel: l_type, l_whence, l_start, l_len, l_pid."""
-_OPEN_REFUSALS: Final = {
-    errno.ELOOP: Refusal.SYMLINK,
-    errno.ENXIO: Refusal.NOT_REGULAR,  # a socket
-    errno.EXDEV: Refusal.NOT_REGULAR,  # a mount point
-}
 _NAME: Final = re.compile(r"(\.?)([0-9a-f]{32})(\.part|\.core)?", re.ASCII)
 
 
@@ -201,32 +198,45 @@ def list_names(directory_fd: int, *, limit: int = 1024) -> Listing:
 def open_snapshot(directory_fd: int, name: SnapshotName, *, max_bytes: int) -> OpenSnapshot:
     """Open one file without following or waiting for anything.
 
-    Raises `InvalidInputError` (``Symlink``, ``NotRegular``, ``TooLarge``,
-    ``Unreadable``) and `FileNotFoundError` when the name is gone (it may have
-    become ``.core``).
+    It is looked at before it is opened: opening a device can do something.
+    Raises `InvalidInputError` (``Symlink``, ``NotRegular``, ``HardLink``,
+    ``TooLarge``, ``Unreadable``) and `FileNotFoundError` when the name is gone
+    (it may have become ``.core``).
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     resolve = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS | Resolve.NO_XDEV
     try:
-        fd = openat2(directory_fd, name.file, flags, resolve)
+        found = openat2(directory_fd, name.file, os.O_PATH | os.O_NOFOLLOW, resolve)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise refused(
-            _OPEN_REFUSALS.get(error.errno or 0, Refusal.UNREADABLE), str(error)
-        ) from error
-    status = os.fstat(fd)
+        mount_point = error.errno == errno.EXDEV
+        reason = Refusal.NOT_REGULAR if mount_point else Refusal.UNREADABLE
+        raise refused(reason, str(error)) from error
     try:
-        if not stat.S_ISREG(status.st_mode):
-            raise refused(Refusal.NOT_REGULAR, f"{name.file} is not a regular file")
-        if status.st_size > max_bytes:
-            raise refused(
-                Refusal.TOO_LARGE, f"{name.file}: {status.st_size} bytes, at most {max_bytes}"
-            )
-    except InvalidInputError:
-        os.close(fd)
-        raise
+        status = _require_ours(os.fstat(found), name, max_bytes)
+        # The same inode, whatever the name leads to by now; the link is our own descriptor's.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        fd = os.open(f"/proc/self/fd/{found}", flags)
+    except OSError as error:
+        raise refused(Refusal.UNREADABLE, str(error)) from error
+    finally:
+        os.close(found)
     return OpenSnapshot(fd, name, status)
+
+
+def _require_ours(status: os.stat_result, name: SnapshotName, max_bytes: int) -> os.stat_result:
+    """``status``, if the library could have made such a file."""
+    if stat.S_ISLNK(status.st_mode):
+        raise refused(Refusal.SYMLINK, f"{name.file} is a symbolic link")
+    if not stat.S_ISREG(status.st_mode):
+        raise refused(Refusal.NOT_REGULAR, f"{name.file} is not a regular file")
+    if status.st_nlink > 1:
+        raise refused(Refusal.HARD_LINK, f"{name.file} has {status.st_nlink} names")
+    if status.st_size > max_bytes:
+        raise refused(
+            Refusal.TOO_LARGE, f"{name.file}: {status.st_size} bytes, at most {max_bytes}"
+        )
+    return status
 
 
 def claim(fd: int) -> None:

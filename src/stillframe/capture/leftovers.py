@@ -7,7 +7,7 @@ Flows in: a snapshot directory.  Called at start and from time to time; a
 import time
 from typing import Final
 
-from stillframe.capture.handover import Listing, Stage, discard, open_snapshot
+from stillframe.capture.handover import ANY_SIZE, Listing, Stage, discard, open_snapshot
 from stillframe.capture.identity import owner_lock
 from stillframe.capture.kernel import file_facts
 from stillframe.errors import InvalidInputError
@@ -23,8 +23,7 @@ def clean_births(directory_fd: int, listing: Listing, *, older_than: float = BIR
         if name.stage is not Stage.BIRTH:
             continue
         try:
-            # Only looked at, so its size does not matter.
-            snapshot = open_snapshot(directory_fd, name, max_bytes=1 << 62)
+            snapshot = open_snapshot(directory_fd, name, max_bytes=ANY_SIZE)
         except (FileNotFoundError, InvalidInputError):
             continue
         with snapshot:

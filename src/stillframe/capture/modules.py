@@ -87,7 +87,8 @@ def open_modules(holder: Holder, *, max_modules: int, max_bytes: int) -> OpenMod
                 fd = _open(root_fd, mapping, filesystems, max_bytes)
             except OSError as error:
                 why = _EXPLANATIONS.get(error.errno or 0, error.strerror)
-                soft_errors.append(f"{mapping.path}: {why}")
+                # Its name may be no UTF-8, and no manifest could keep it as it is.
+                soft_errors.append(f"{ascii(mapping.path)[1:-1]}: {why}")
             else:
                 modules.append(OpenModule(mapping.path, fd))
     finally:

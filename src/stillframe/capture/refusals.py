@@ -17,6 +17,8 @@ class Refusal(StrEnum):
     SYMLINK = "Symlink"
     NOT_REGULAR = "NotRegular"
     """A directory, FIFO, socket or device."""
+    HARD_LINK = "HardLink"
+    """The file has a second name; the library gives it one, and two would count twice."""
     TOO_LARGE = "TooLarge"
     """Larger than the policy allows, sparse or not."""
     UNREADABLE = "Unreadable"

@@ -10,16 +10,27 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ID = "5eed" * 8
 CLONE_FILES = 0x400
-SYS_CLONE = 56
+SYS_CLONE3 = 435
 PR_SET_PDEATHSIG = 1
+MOST = 3 << 19
+"""Bytes that a growing file may have before it is cut."""
 
 
 def lock(fd: int, byte: int, command: int = fcntl.F_SETLK) -> None:
     fcntl.fcntl(fd, command, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+
+
+def clone(flags: int, pid: int = 0) -> int:
+    """As fork(2), with clone flags and maybe the child's pid (``struct clone_args``)."""
+    number = ctypes.c_int(pid)
+    with_pid = (ctypes.addressof(number), 1) if pid else (0, 0)
+    arguments = struct.pack("10Q", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, *with_pid)
+    return ctypes.CDLL(None).syscall(SYS_CLONE3, arguments, len(arguments))
 
 
 class Adversary:
@@ -49,22 +60,22 @@ class Adversary:
     def dead_taker(self) -> None:
         """A lock that outlives its taker, through a shared descriptor table."""
         fd = self.create(self.core)
-        clone = ctypes.CDLL(None).syscall(SYS_CLONE, CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
-        if clone == 0:
+        taker = clone(CLONE_FILES)
+        if taker == 0:
             lock(fd, 0)
             os._exit(0)
-        os.waitpid(clone, 0)
+        os.waitpid(taker, 0)
 
     def living_taker(self) -> None:
         """The lock's taker lives, but has given up the descriptor table."""
         fd = self.create(self.core)
-        clone = ctypes.CDLL(None).syscall(SYS_CLONE, CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
-        if clone == 0:
+        taker = clone(CLONE_FILES)
+        if taker == 0:
             lock(fd, 0)
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             # exec gives it a table of its own; the lock stays with the shared one.
             os.execv("/bin/sleep", ["sleep", "60"])
-        comm = Path(f"/proc/{clone}/comm")
+        comm = Path(f"/proc/{taker}/comm")
         while comm.read_text() != "sleep\n":
             os.sched_yield()
 
@@ -87,6 +98,48 @@ class Adversary:
     def adopt(self) -> None:
         """Hold a file that was there before this process."""
         lock(os.open(self.core, os.O_RDWR), 0)
+
+    def reused_pid(self) -> None:
+        """The lock's taker is dead, and its pid is another's, who has the file open, too."""
+        fd = self.create(self.core)
+        os.set_inheritable(fd, True)
+        taker = clone(CLONE_FILES)
+        if taker == 0:
+            lock(fd, 0)
+            os._exit(0)
+        os.waitpid(taker, 0)
+        if clone(0, taker) == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.execv("/bin/sleep", ["sleep", "60"])
+
+    def rewrites(self) -> None:
+        """Another process cuts and writes the file all the time."""
+        fd = self.create(self.core)
+        lock(fd, 0)
+        self.for_ever(lambda: (os.ftruncate(fd, 0), os.pwrite(fd, self.content, 0)))
+
+    def grows(self) -> None:
+        """Another process appends to the file all the time."""
+        fd = self.create(self.core)
+        lock(fd, 0)
+        more = bytes(1 << 16)
+
+        def append() -> None:
+            if os.write(fd, more) and os.fstat(fd).st_size > MOST:
+                os.ftruncate(fd, len(self.content))
+                os.lseek(fd, 0, os.SEEK_END)
+
+        self.for_ever(append)
+
+    def for_ever(self, do: Callable[[], object]) -> None:
+        if os.fork() == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            while True:
+                do()
+
+    def bystander(self) -> None:
+        """Have a file open that was there before, and nothing more."""
+        os.open(self.core, os.O_RDWR)
 
     def abandon(self) -> None:
         """A complete file that nobody holds."""

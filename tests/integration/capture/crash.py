@@ -1,6 +1,9 @@
 """Real crashes under the built library, and programs that abuse the hand-over."""
 
+import ctypes
 import os
+import signal
+import struct
 import subprocess
 import sys
 import time
@@ -60,6 +63,25 @@ def adversary(directory: Path, mode: str, *arguments: str) -> Process:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     return process
+
+
+def reborn(pid: int, directory: Path, mode: str) -> int:
+    """Another adversary with the pid of one that is dead; it has done its worst, reap it by pid."""
+    reading, ready = os.pipe()
+    stay = os.eventfd(0)  # nothing ever comes
+    number = ctypes.c_int(pid)
+    arguments = struct.pack(
+        "10Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(number), 1
+    )  # struct clone_args
+    if ctypes.CDLL(None).syscall(435, arguments, len(arguments)) == 0:
+        os.dup2(stay, 0)
+        os.dup2(ready, 1)
+        os.execv(sys.executable, [sys.executable, str(ADVERSARY), mode, str(directory)])
+    os.close(ready)
+    os.close(stay)
+    with os.fdopen(reading) as output:
+        assert output.readline() == "ready\n"
+    return pid
 
 
 def end(process: Process) -> None:

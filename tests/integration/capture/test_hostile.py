@@ -4,6 +4,8 @@ After every refusal a real crash in the same directory is captured: nothing a
 pod does stops the next capture.
 """
 
+import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -24,8 +26,9 @@ from stillframe.capture.handover import (
 from stillframe.capture.identity import attest
 from stillframe.capture.pipeline import CaptureLimits, capture
 from stillframe.capture.refusals import NoHolderError
+from stillframe.corefile import CoreFile
 from stillframe.errors import InvalidInputError
-from tests.integration.capture.crash import CRASHER, adversary, crash, end, found
+from tests.integration.capture.crash import CRASHER, adversary, crash, end, found, reborn, wait_for
 
 LIMITS = CaptureLimits(complete_timeout=0.1)
 
@@ -59,6 +62,7 @@ def refusal(snapshots: Path, directory: SnapshotDirectory, copy: Path) -> str:
         ("dead_taker", "ForgedLock"),
         ("living_taker", "ForgedLock"),
         ("ofd_owner", "ForgedLock"),
+        ("reused_pid", "ForgedLock"),
         ("deny_claim", "ClaimRefused"),
         ("deny_release", "ClaimRefused"),
     ],
@@ -127,6 +131,70 @@ def test_a_claimed_file_taken_back_is_gone(
     with pytest.raises(FileNotFoundError):
         capture_while(directory, copy, lambda: part.unlink(missing_ok=True))
     end(process)
+
+
+@pytest.mark.parametrize("mode", ["rewrites", "grows"])
+def test_a_file_that_is_written_while_it_is_copied_is_what_was_read_or_refused(
+    snapshots: Path, directory: SnapshotDirectory, copy: Path, material: Path, mode: str
+) -> None:
+    process = adversary(snapshots, mode, str(material))
+    limits = CaptureLimits(max_bytes=1 << 20, death_timeout=0)
+    reasons = set()
+    for _ in range(30):
+        try:
+            with capture(directory, found(directory), copy, limits=limits) as captured:
+                data = copy.read_bytes()
+                assert len(data) == captured.bytes <= limits.max_bytes
+                assert hashlib.sha256(data).hexdigest() == captured.sha256
+                assert CoreFile.from_bytes(data).threads
+                break
+        except InvalidInputError as error:
+            reasons.add(error.reason)
+            assert list(copy.parent.iterdir()) == []
+    end(process)
+    assert reasons <= {"NotElf", "NotCore", "Truncated", "TooLarge"}
+
+
+REPLACEMENTS = {"its pidfd is opened": "pidfd_open", "its directory is opened": "open"}
+
+
+@pytest.mark.parametrize("before", REPLACEMENTS)
+@pytest.mark.parametrize("heir", ["adopt", "bystander"])
+def test_a_process_replaced_by_another_of_its_pid_is_not_taken_for_it(
+    *,
+    snapshots: Path,
+    directory: SnapshotDirectory,
+    material: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    heir: str,
+) -> None:
+    """The heir takes the lock, too, or has nothing to do with the file."""
+    process = adversary(snapshots, "hold_core", str(material))
+    call = REPLACEMENTS[before]
+    real = getattr(os, call)
+    heirs: list[int] = []
+
+    def late(subject: object, *arguments: object, **options: object) -> int:
+        ours = subject in (process.pid, f"/proc/{process.pid}")
+        if ours and not heirs:
+            end(process)
+            heirs.append(reborn(process.pid, snapshots, heir))
+        return int(real(subject, *arguments, **options))
+
+    name = found(directory)
+    with open_snapshot(directory.fd, name, max_bytes=1 << 24) as snapshot:
+        born = snapshot.stat.st_mtime
+        wait_for(lambda: time.time() > born + 0.1 or None, "file older than the clocks' ticks")
+        monkeypatch.setattr(os, call, late)
+        with pytest.raises((NoHolderError, InvalidInputError)) as caught:
+            attest(snapshot.fd)
+        monkeypatch.undo()
+        assert heirs == [process.pid]
+        refused = isinstance(caught.value, InvalidInputError)
+        assert not refused or caught.value.reason == "HolderYoungerThanFile"
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitpid(process.pid, 0)
 
 
 def test_a_program_is_no_core(snapshots: Path, directory: SnapshotDirectory, copy: Path) -> None:

@@ -58,8 +58,10 @@ def test_a_bundle_tells_everything(tmp_path: Path, file: str, annotations: dict[
         {"annotations": 7},
         [],
         "{",
+        '{"annotations": ' + "[" * 100_000,
+        json.dumps({"annotations": CONTAINERD}).replace("cart-1", "\\ud800"),
     ],
-    ids=["another pod's", "empty", "wrong type", "a list", "cut"],
+    ids=["another pod's", "empty", "wrong type", "a list", "cut", "deep", "half a surrogate"],
 )
 def test_a_bundle_that_says_nothing_of_our_pod_is_not_believed(
     tmp_path: Path, config: object

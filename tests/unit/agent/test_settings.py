@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from stillframe_agent.__main__ import main
-from stillframe_agent.metrics import Metrics
 from stillframe_agent.settings import ENV_PREFIX, Settings, parse_address
 
 from stillframe import __version__
@@ -112,14 +111,6 @@ def test_the_agent_loads_nothing_it_must_not() -> None:
     )
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded & {"kopf", "kubernetes", "aiohttp", "drgn", "pyseccomp", "obstore"} == set()
-
-
-def test_the_readme_lists_every_metric() -> None:
-    documented = set(
-        re.findall(r"^\| `(stillframe_agent_\w+?)(?:_total)?` \|", README.read_text(), re.M)
-    )
-    ours = {metric.name for metric in Metrics().registry.collect()}
-    assert documented == {name for name in ours if name.startswith("stillframe_agent_")}
 
 
 def test_the_facts_policy_is_that_of_the_settings() -> None:

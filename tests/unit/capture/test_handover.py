@@ -3,6 +3,8 @@
 import fcntl
 import os
 import socket
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +22,14 @@ from stillframe.capture.handover import (
     release,
 )
 from stillframe.capture.identity import owner_lock
+from stillframe.capture.inotify import Inotify
 from stillframe.capture.leftovers import clean_births
 from stillframe.errors import InvalidInputError, PermanentError, TemporaryError
 
 OPEN = Path("/proc/self/fd")
 ID = "0123456789abcdef" * 2
 CORE = SnapshotName(ID, Stage.CORE)
+IN_OPEN = 0x20
 
 
 @pytest.fixture
@@ -87,10 +91,31 @@ def test_a_socket_is_refused(
         assert reason(directory) == "NotRegular"
 
 
-def test_a_sparse_gigabyte_is_refused(tmp_path: Path, directory: int) -> None:
-    with (tmp_path / CORE.file).open("wb") as file:
-        file.truncate(1 << 30)
-    assert reason(directory, max_bytes=16 << 20) == "TooLarge"
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO])
+def test_a_device_is_refused_without_opening_it(tmp_path: Path, directory: int, kind: int) -> None:
+    """Opening a watchdog starts it: what is in the way of a snapshot is looked at, never opened."""
+    os.mknod(tmp_path / CORE.file, 0o666 | kind, os.makedev(1, 3))
+    watcher = Inotify()
+    watcher.add(str(tmp_path / CORE.file), IN_OPEN)
+    assert reason(directory) == "NotRegular"
+    assert watcher.read() == []
+    watcher.close()
+
+
+def test_a_second_name_is_refused(tmp_path: Path, directory: int) -> None:
+    (tmp_path / "foreign").write_text("secret")
+    (tmp_path / CORE.file).hardlink_to(tmp_path / "foreign")
+    assert reason(directory) == "HardLink"
+
+
+@pytest.mark.parametrize("size", [1 << 30, (1 << 63) - 1])
+def test_a_sparse_file_is_refused(size: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:  # tmpfs has files of 8 EiB
+        with (Path(shared) / CORE.file).open("wb") as file:
+            file.truncate(size)
+        directory = os.open(shared, os.O_RDONLY | os.O_DIRECTORY)
+        assert reason(directory, max_bytes=16 << 20) == "TooLarge"
+        os.close(directory)
 
 
 def test_a_missing_file_is_no_refusal(directory: int) -> None:
