@@ -54,10 +54,11 @@ def _section(name: str) -> Iterator[str]:
     yield "| what | measured | promise | peers |"
     yield "| --- | --- | --- | --- |"
     for row in result["measurements"]:
-        promise = "" if row["limit"] is None else f"≤ {row['limit']:g} {row['unit']}"
+        promise = "" if row["limit"] is None else f"≤ {row['limit']:g} {row['unit']}".rstrip()
         if not row["kept"]:
             promise = f"**missed**: {promise}"
-        yield f"| {row['name']} | {row['value']:g} {row['unit']} | {promise} | {row['peer']} |"
+        value = f"{row['value']:g} {row['unit']}".rstrip()
+        yield f"| {row['name']} | {value} | {promise} | {row['peer']} |"
     for peer, reason in result.get("not_measured", {}).items():
         yield f"\nNot measured: {peer}: {reason}."
     yield ""

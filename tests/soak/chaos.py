@@ -190,6 +190,7 @@ def run(count: int, seed: int, directory: Path) -> bool:
     figures = Figures()
     with Node(place) as node:
         operator = Operator(credentials).start()
+        operator.group_of = lambda report: report.id  # of one group a node keeps five
         chaos = Chaos(node, operator, chance)
         lines = {when: chaos.record(directory / when, when) for when in WHEN}
         print(", ".join(f"{len(lines[when])} lines {WHEN[when]}" for when in WHEN), flush=True)

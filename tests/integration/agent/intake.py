@@ -80,6 +80,8 @@ class Operator(IntakeServicer):
         self.authorizations: list[object] = []
         self.tombstones: list[str] = []
         self.sample_kept = True
+        self.group_of: Callable[[Report], str] = lambda report: report.fingerprint
+        """What crashes of one CrashReport have in common."""
         self.refuse_with: Callable[[Report], grpc.StatusCode | None] = lambda _report: None
         self.port = 0
         self._changed = threading.Condition()
@@ -144,7 +146,7 @@ class Operator(IntakeServicer):
         return SubmitResponse(
             namespace=request.report.pod.namespace,
             name="crash-1",
-            uid=f"uid-of-{request.report.fingerprint}",
+            uid=f"uid-of-{self.group_of(request.report)}",
             sample_kept=self.sample_kept,
         )
 
