@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     load.set_defaults(run=_import)
 
     ours = commands.add_parser("images", parents=[where], help="build and import our images")
+    ours.add_argument("--examples", action="store_true", help="those of examples/languages")
     ours.set_defaults(run=_images)
 
     for verb, text in (("stop", "kill a daemon of a node for good"), ("start", "undo stop")):
@@ -129,7 +130,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _images(arguments: argparse.Namespace) -> int:
     before = time.monotonic()
-    images = imaging.project_images()
+    images = imaging.example_images() if arguments.examples else imaging.project_images()
     built = time.monotonic()
     Cluster.find(arguments.name, arguments.state).import_images(images)
     print(f"# built in {built - before:.1f} s, imported in {time.monotonic() - built:.1f} s")

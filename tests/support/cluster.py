@@ -81,9 +81,12 @@ class Cluster:
         """Imports image archives on all nodes."""
         self._cli("import", *map(str, archives))
 
-    def import_images(self) -> None:
-        """Builds the project's images where they changed, and gives them to all nodes."""
-        self._cli("images")
+    def import_images(self, *, examples: bool = False) -> None:
+        """Builds the project's images where they changed, and gives them to all nodes.
+
+        ``examples``: those of examples/languages, which must have been built, instead.
+        """
+        self._cli("images", *(["--examples"] if examples else []))
 
     def stop(self, node: int | str, daemon: str) -> None:
         """Kills a daemon (``kubelet``, ``kube-apiserver``…) until `start`."""
