@@ -23,6 +23,7 @@ from stillframe.capture.handover import (
     Stage,
     list_names,
 )
+from stillframe.capture.kernel import Resolve, openat2
 from stillframe.capture.pipeline import CaptureLimits, capture
 from stillframe.corefile import CoreFile
 from stillframe.errors import InvalidInputError, TemporaryError
@@ -90,6 +91,21 @@ def test_the_mapped_files_are_open(
         assert os.path.samestat(status, Path(path).stat())
     assert str(LIBRARY) in opened
     assert any("libc.so" in path for path in opened)
+
+
+def test_mounts_elsewhere_do_not_hide_a_mapped_file(tmp_path: Path) -> None:
+    """Each disturbs the look-ups that are under way, and the kernel gives those up."""
+    busy = 'while :; do mount -t tmpfs busy "$1" && umount "$1"; done'
+    mounting = subprocess.Popen(["unshare", "--mount", "sh", "-c", busy, "-", tmp_path])
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    path = os.path.realpath("/usr/lib/os-release")
+    try:
+        for _ in range(300_000):
+            os.close(openat2(root, path, os.O_PATH, Resolve.IN_ROOT | Resolve.CACHED))
+    finally:
+        os.close(root)
+        mounting.kill()
+        mounting.wait()
 
 
 def test_a_replaced_program_is_not_opened_in_its_place(
