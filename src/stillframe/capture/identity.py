@@ -30,6 +30,8 @@ PROC_FILE_LIMIT: Final = 64 << 10
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _GONE: Final = (errno.ESRCH, errno.ENOENT)
 _OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+PF_EXITING: Final = 0x4
+"""include/linux/sched.h"""
 _LOCK_LINE: Final = re.compile(
     r"^lock:\t\d+: POSIX  (?:ADVISORY|MANDATORY) +WRITE (\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) (\d+) ",
     re.MULTILINE,
@@ -103,8 +105,6 @@ def attest(fd: int, *, timeout: float = 1.0) -> Holder:
         except OSError as error:
             raise _foreign(error, pid) from error
         _require_older(holder.start_ticks, fd)
-        # A process that ends gives up its lock first, and is in the root cgroup from then on,
-        # a moment before its pidfd tells (exit_files, cgroup_exit, exit_notify in do_exit).
         if not still_holds(fd, holder):
             raise NoHolderError(f"process {pid} died while it was looked at")
         opened.pop_all()
@@ -123,12 +123,13 @@ def still_holds(fd: int, holder: Holder) -> bool:
 def holder_of(pid: int, tid: int, pidfd: int, proc_fd: int) -> Holder:
     """What the kernel says of an open process; opens one descriptor more.
 
-    Raises `OSError`; the descriptors given are the caller's then.
+    Raises `OSError` (``ESRCH`` for a thread that is ending); the descriptors
+    given are the caller's then.
     """
     task_fd = os.open(f"task/{tid}", _DIRECTORY, dir_fd=proc_fd)
     try:
         comm, start_ticks = _parse_stat(_read(proc_fd, "stat"))
-        return Holder(
+        holder = Holder(
             pid=pid,
             tid=tid,
             pidfd=pidfd,
@@ -140,9 +141,14 @@ def holder_of(pid: int, tid: int, pidfd: int, proc_fd: int) -> Holder:
             cgroup=tuple(_read(task_fd, "cgroup").splitlines()),
             comm=comm,
         )
+        # Asked for last: from here on hierarchies of cgroup v1 show a thread in the root
+        # (proc_cgroup_show), while its process lives on, to its pidfd and with its locks.
+        if _is_ending(_read(task_fd, "stat")):
+            raise ProcessLookupError(errno.ESRCH, f"thread {tid} is ending")
     except OSError:
         os.close(task_fd)
         raise
+    return holder
 
 
 def owner_lock(fd: int) -> Lock | None:
@@ -270,6 +276,15 @@ def _parse_stat(text: str) -> tuple[str, int]:
     head, _, tail = text.rpartition(")")
     comm = head.partition("(")[2]
     return "".join(c if c.isprintable() else "?" for c in comm), int(tail.split()[19])
+
+
+def _is_ending(stat: str) -> bool:
+    """Whether the thread of a ``/proc/PID/task/TID/stat`` has begun to exit.
+
+    >>> _is_ending("7 (a) S 1 7 7 0 -1 4194304 1 0"), _is_ending("7 (a) Z 1 7 7 0 -1 4194308 1 0")
+    (False, True)
+    """
+    return bool(int(stat.rpartition(")")[2].split()[6]) & PF_EXITING)
 
 
 def _parse_nstgid(status: str) -> tuple[int, ...]:

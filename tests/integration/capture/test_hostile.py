@@ -277,10 +277,9 @@ signal.pause()
 """Holds the lock of a new file until a line comes, and lives on."""
 
 
-def test_what_is_read_of_a_process_that_is_ending_is_not_believed(
+def test_what_is_read_of_a_process_that_lets_go_meanwhile_is_not_believed(
     snapshots: Path, directory: SnapshotDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It loses its lock, and then its cgroup, a moment before it is dead.
     target = snapshots / f"{'5eed' * 8}.core"
     process = subprocess.Popen(
         [sys.executable, "-c", LETS_GO, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -306,6 +305,19 @@ def test_what_is_read_of_a_process_that_is_ending_is_not_believed(
             attest(snapshot.fd)
     finally:
         end(process)
+
+
+def test_a_process_that_is_ending_is_not_looked_at() -> None:
+    # cgroup v1 shows it in the root already: nobody could say whose it is.
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # stays a zombie
+    pidfd = os.pidfd_open(process.pid)
+    proc_fd = os.open(f"/proc/{process.pid}", os.O_RDONLY | os.O_DIRECTORY)
+    with pytest.raises(ProcessLookupError):
+        identity.holder_of(process.pid, process.pid, pidfd, proc_fd)
+    os.close(proc_fd)
+    os.close(pidfd)
+    process.wait()
 
 
 def test_a_refused_file_can_be_discarded(snapshots: Path, directory: SnapshotDirectory) -> None:
