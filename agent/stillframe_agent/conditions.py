@@ -3,7 +3,7 @@
 Flows in: a `Sight` of disk, spool, operator and volumes.  Flows out: CamelCase
 reason → remedy.  Looked at whenever ``/readyz`` or ``/metrics`` is asked for, so
 it costs nothing while nobody asks.  Which reasons make the agent unready, and
-why: ``docs/decisions/0013-what-makes-the-agent-unready.md``.
+why: ``docs/decisions/0012-what-makes-the-agent-unready.md``.
 """
 
 import os

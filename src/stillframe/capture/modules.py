@@ -9,11 +9,13 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stillframe.capture.harmless import Filesystems, filesystems_of, open_harmless
+from stillframe.capture.harmless import filesystems_of, open_harmless
 from stillframe.capture.identity import Holder
 from stillframe.capture.kernel import Resolve
 
@@ -80,20 +82,34 @@ def open_modules(holder: Holder, *, max_modules: int, max_bytes: int) -> OpenMod
         soft_errors.append(f"{len(mapped)} modules, only {max_modules} opened")
     filesystems = filesystems_of(holder)
     root_fd = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=holder.task_fd)
-    modules = []
+    opened: list[tuple[Mapping, int]] = []
     try:
         for mapping in mapped[:max_modules]:
             try:
-                fd = _open(root_fd, mapping, filesystems, max_bytes)
+                fd = open_harmless(
+                    root_fd, mapping.path, _RESOLVE, filesystems, max_bytes=max_bytes
+                )
             except OSError as error:
                 why = _EXPLANATIONS.get(error.errno or 0, error.strerror)
-                # Its name may be no UTF-8, and no manifest could keep it as it is.
-                soft_errors.append(f"{ascii(mapping.path)[1:-1]}: {why}")
+                soft_errors.append(f"{_printable(mapping)}: {why}")
             else:
-                modules.append(OpenModule(mapping.path, fd))
+                opened.append((mapping, fd))
     finally:
         os.close(root_fd)
+    modules = []
+    inodes = _inodes_as_mapped([fd for _, fd in opened])
+    for (mapping, fd), inode in zip(opened, inodes, strict=True):
+        if inode == mapping.inode:
+            modules.append(OpenModule(mapping.path, fd))
+        else:
+            os.close(fd)
+            soft_errors.append(f"{_printable(mapping)}: another file than the mapped one")
     return OpenModules(tuple(modules), tuple(soft_errors))
+
+
+def _printable(mapping: Mapping) -> str:
+    """Its name may be no UTF-8, and no manifest could keep it as it is."""
+    return ascii(mapping.path)[1:-1]
 
 
 def parse_maps(text: str) -> list[Mapping]:
@@ -124,27 +140,29 @@ def _code_files(mappings: list[Mapping]) -> list[Mapping]:
     return list({m.inode: m for m in reversed(mappings) if m.executable}.values())[::-1]
 
 
-def _open(root_fd: int, mapping: Mapping, filesystems: Filesystems, max_bytes: int) -> int:
-    """Open one mapped file for reading."""
-    fd = open_harmless(root_fd, mapping.path, _RESOLVE, filesystems, max_bytes=max_bytes)
-    if _inode_as_mapped(fd) != mapping.inode:
-        os.close(fd)
-        raise OSError(0, "another file than the mapped one")
-    return fd
-
-
-def _inode_as_mapped(fd: int) -> str:
-    """The device and inode that ``maps`` shows for a mapping of ``fd``; empty without a path.
+def _inodes_as_mapped(fds: Sequence[int]) -> list[str]:
+    """The device and inode that ``maps`` shows for a mapping of each; empty where it has none.
 
     Measured with the same ruler because ``st_dev`` is another one: on
     overlayfs over another filesystem, ``stat`` says 00:29 where ``maps`` says
-    00:27 (seen on Linux 6.18), and kernels differ.
+    00:27 (seen on Linux 6.18), and kernels differ.  All at once, because a
+    process waits meanwhile and our own ``maps`` takes a millisecond.
     """
-    # A private writable mapping, because ctypes gives addresses of writable buffers only.
-    with mmap.mmap(fd, 1, access=mmap.ACCESS_COPY) as mapped:
-        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-        maps = parse_maps(os.fsdecode(Path("/proc/self/maps").read_bytes()))
-        return next((mapping.inode for mapping in maps if mapping.start == address), "")
+    with ExitStack() as mapped:
+        addresses = [_mapped_at(fd, mapped) for fd in fds]
+        ours = parse_maps(os.fsdecode(Path("/proc/self/maps").read_bytes()))
+    inodes = {mapping.start: mapping.inode for mapping in ours}
+    return [inodes.get(address, "") for address in addresses]
+
+
+def _mapped_at(fd: int, until: ExitStack) -> int:
+    """The address of the first page of a file; 0 where it cannot be mapped."""
+    try:
+        # A private writable mapping, because ctypes gives addresses of writable buffers only.
+        mapped = until.enter_context(mmap.mmap(fd, 1, access=mmap.ACCESS_COPY))
+    except OSError:
+        return 0
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapped))
 
 
 def _read_all(directory_fd: int, path: str) -> str:
