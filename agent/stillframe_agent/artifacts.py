@@ -50,6 +50,9 @@ class Artifacts:
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
+        """Of what is below, and of the directory's names; never held over an fsync."""
+        self._writing: dict[str, threading.Lock] = {}
+        """Of a sample's manifest file: who writes it has read what it was before."""
         self._manifests: dict[str, Manifest] = {}
         self._bytes: dict[str, int] = {}
 
@@ -104,16 +107,11 @@ class Artifacts:
         Raises `OSError` when our disk refuses: then ``manifest`` is what we go
         by, and an agent that comes after us repeats the step that it tells of.
         """
-        with self._lock:
-            if manifest.report_id in self._manifests:
-                self._update(manifest)
+        self._rewrite(manifest.report_id, lambda _known: manifest)
 
     def revise(self, report_id: str, **changes: object) -> None:
         """As `update`, for some fields: whatever else has changed meanwhile stays."""
-        with self._lock:
-            manifest = self._manifests.get(report_id)
-            if manifest is not None:
-                self._update(replace(manifest, **changes))
+        self._rewrite(report_id, lambda known: replace(known, **changes))
 
     def get(self, report_id: str) -> Manifest | None:
         """The manifest of a sample; None when it has gone."""
@@ -191,16 +189,33 @@ class Artifacts:
             for report_id, manifest in self._manifests.items()
         ]
 
-    def _update(self, manifest: Manifest) -> None:
-        try:
-            file = self.path(manifest.report_id) / names.ARTIFACT_MANIFEST
-            write_durably(file, encode(manifest))
-        finally:
-            self._record(manifest)
+    def _rewrite(self, report_id: str, changed: Callable[[Manifest], Manifest]) -> None:
+        with self._lock:
+            writing = self._writing.get(report_id)
+        if writing is None:
+            return
+        with writing:
+            known = self.get(report_id)
+            if known is None:
+                return
+            manifest = changed(known)
+            refused = None
+            try:
+                file = self.path(report_id) / names.ARTIFACT_MANIFEST
+                write_durably(file, encode(manifest))
+            except OSError as error:
+                refused = error
+            with self._lock:
+                if report_id not in self._manifests:
+                    return  # deleted meanwhile, and its directory with it
+                self._record(manifest)
+        if refused is not None:
+            raise refused
 
     def _record(self, manifest: Manifest) -> None:
         directory = self.path(manifest.report_id)
         self._manifests[manifest.report_id] = manifest
+        self._writing.setdefault(manifest.report_id, threading.Lock())
         self._bytes[manifest.report_id] = sum(
             entry.stat(follow_symlinks=False).st_size for entry in os.scandir(directory)
         )
@@ -209,7 +224,7 @@ class Artifacts:
     def _delete(self, report_id: str, why: str) -> None:
         if self._manifests.pop(report_id, None) is None:
             return
-        del self._bytes[report_id]
+        del self._bytes[report_id], self._writing[report_id]
         trash = self.root / f"{_TRASH}{report_id}"
         self.path(report_id).rename(trash)
         shutil.rmtree(trash)

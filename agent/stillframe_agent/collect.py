@@ -17,6 +17,7 @@ from stillframe import names
 from stillframe.capture.handover import SnapshotName, Stage, discard
 from stillframe.capture.identity import Holder
 from stillframe.capture.pipeline import Capture, CaptureLimits, capture, disagreements
+from stillframe.capture.refusals import Refusal
 from stillframe.errors import InvalidInputError, TemporaryError
 from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.cores import Cores
@@ -68,8 +69,9 @@ class Collector:
         """Copy one snapshot and let its process go.
 
         None when there is nothing to do: the snapshot is gone, known already,
-        or refused (counted and deleted).  Raises `TemporaryError` when our
-        disk is full or failing: the snapshot is still in the pod.
+        or refused (counted, and deleted unless it may still become complete).
+        Raises `TemporaryError` when our disk is full or failing: the snapshot is
+        still in the pod.
         """
         fd = seen.directory.snapshots.fd
         inode = _inode(fd, seen.name)
@@ -197,7 +199,9 @@ class Collector:
         return identify(place, self._settings.bundles_dir, self._settings.log_dir)
 
     def _refuse(self, seen: SnapshotFound, error: InvalidInputError) -> None:
-        discard_all(seen.directory.snapshots.fd, seen.name)
+        # Who was only too slow for us may be honest: its file's last name will be seen, too.
+        if error.reason != Refusal.NEVER_COMPLETE:
+            discard_all(seen.directory.snapshots.fd, seen.name)
         self._metrics.refusals.labels(error.reason).inc()
         event(
             log,

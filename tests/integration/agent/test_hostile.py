@@ -345,6 +345,41 @@ def test_a_directory_full_of_files_costs_the_node_little(
     assert peak >> 10 <= 150
 
 
+LATE = """
+import fcntl, os, pathlib, signal, sys, time
+data, directory, go = pathlib.Path(sys.argv[1]).read_bytes(), *map(pathlib.Path, sys.argv[2:])
+path = directory / ("." + "5eed" * 8)
+file = path.open("xb", buffering=0)
+fcntl.lockf(file, fcntl.LOCK_EX, 1)
+path = path.rename(directory / ("5eed" * 8 + ".part"))
+while not go.exists():
+    time.sleep(0.01)
+file.write(data)
+path.rename(directory / ("5eed" * 8 + ".core"))
+signal.pause()
+"""
+"""Takes its time over a copy of a snapshot."""
+
+
+def test_a_snapshot_that_is_complete_late_is_captured_all_the_same(
+    node: Node, operator: Operator, start_agent: Callable[..., Agent]
+) -> None:
+    agent = start_agent(hold_seconds=0.1).wait_ready()
+    pod = Pod(node).set_up()
+    agent.wait_watching(pod)
+    pod.crash().wait(timeout=20)
+    (first,) = operator.wait_reports(1)
+    genuine = node.state / "artifacts" / first.id / "snapshot.core"
+    go = node.directory / "go"
+
+    process = pod.start(sys.executable, "-c", LATE, genuine, pod._volume.path, go)
+    agent.wait_metric('refusals_total{reason="NeverComplete"}')
+    go.touch()
+    assert len(operator.wait_reports(2)) == 2
+    wait_until("an empty directory", lambda: pod.names() == [])
+    process.kill()
+
+
 def test_a_pod_that_never_completes_its_snapshots_does_not_delay_others(
     agent: Agent, node: Node, operator: Operator
 ) -> None:
