@@ -5,9 +5,11 @@ process imports.
 """
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,14 @@ from stillframe.errors import PermanentError
 
 README = Path(__file__).parents[3] / "agent/README.md"
 REQUIRED = {"node_name": "node-1", "operator_address": "operator.stillframe.svc:9443"}
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """The command line sets it, for the whole process."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 def test_the_server_name_is_the_addresss_host_unless_set() -> None:
