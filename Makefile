@@ -90,8 +90,8 @@ test-integration: venv build ## Real crashes on this kernel, gdb and drgn as ora
 	@tests/s3/build > /dev/null
 	$(PYTEST) tests/integration
 
-test-preload: venv build ## The crash matrix: each way to die, libc, pid 1 or not, machine; prints it
-	$(PYTEST) tests/integration/preload
+test-preload: venv build ## The library: the crash matrix, which it prints, and runtimes that must not notice it
+	$(PYTEST) tests/integration/preload tests/integration/runtimes
 	tests/integration/preload/matrix/generate-coverage --print
 
 test-agent: venv build ## Capture, analysis, the agent and local mode, of the tests above
