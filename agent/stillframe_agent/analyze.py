@@ -5,7 +5,6 @@ the snapshot and as a message in the spool.  Blocking; the parsing itself is
 `stillframe.analysis`, in a child without privileges.
 """
 
-import hashlib
 import logging
 import time
 from contextlib import ExitStack
@@ -22,9 +21,9 @@ from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.bundle import bundle
 from stillframe_agent.collect import Collected
 from stillframe_agent.facts import section
-from stillframe_agent.files import write_durably
+from stillframe_agent.files import keep
 from stillframe_agent.logs import event
-from stillframe_agent.manifest import KeptFile, Manifest, Phase
+from stillframe_agent.manifest import Manifest, Phase
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.report import build
 from stillframe_agent.spool import Spool
@@ -118,9 +117,7 @@ class Analyzer:
             names.ARTIFACT_REPORT_TEXT: text.encode(),
             names.ARTIFACT_REPORT_JSON: msgspec.json.encode(analysis),
         }
-        for name, data in documents.items():
-            write_durably(directory / name, data)
-        kept = (_kept(name, data) for name, data in documents.items())
+        kept = [keep("report", directory / name, data) for name, data in documents.items()]
         evidence = (file for file in manifest.files if file.kind != "report")
         return replace(manifest, files=(*evidence, *kept))
 
@@ -136,12 +133,6 @@ class Analyzer:
             errors = (*manifest.soft_errors, f"no debug bundle: {error}")
             return replace(manifest, soft_errors=errors)
         return replace(manifest, files=(*manifest.files, kept))
-
-
-def _kept(name: str, data: bytes) -> KeptFile:
-    return KeptFile(
-        kind="report", file=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
-    )
 
 
 def _log_crash(report: Report) -> None:

@@ -5,7 +5,6 @@ structured report and the `Manifest`.  The artifacts pod serves these files to
 ``kubectl cp``, so directories are 0750 and files 0640 of its group.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -19,9 +18,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from stillframe import names
-from stillframe_agent.files import write_durably
+from stillframe_agent.files import describe, write_durably
 from stillframe_agent.logs import event
-from stillframe_agent.manifest import EVIDENCE, KeptFile, Manifest, Phase, decode, encode
+from stillframe_agent.manifest import EVIDENCE, Manifest, Phase, decode, encode
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.quota import Quota, Sample, room, surplus
 
@@ -257,14 +256,8 @@ def _take_stock(manifest: Manifest, directory: Path) -> Manifest:
     for half in directory.glob(".*"):
         half.unlink()
     found = ((kind, directory / file) for file, kind in EVIDENCE.items())
-    files = tuple(_kept(kind, path) for kind, path in found if path.exists())
+    files = tuple(describe(kind, path) for kind, path in found if path.exists())
     return replace(manifest, files=files)
-
-
-def _kept(kind: str, path: Path) -> KeptFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return KeptFile(kind=kind, file=path.name, bytes=file.tell(), sha256=digest)
 
 
 def _free(root: Path) -> int:

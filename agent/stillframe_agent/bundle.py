@@ -4,13 +4,12 @@ Flows in: a sample on our disk, descriptors of the files.  Flows out: one more
 file of the sample.
 """
 
-import hashlib
 import os
 from pathlib import Path
 
 from stillframe import names
 from stillframe.bundle import Contents, compressed, write_bundle
-from stillframe_agent.files import sync_directory
+from stillframe_agent.files import describe, sync_directory
 from stillframe_agent.manifest import KeptFile, Manifest
 
 
@@ -42,23 +41,13 @@ def bundle(
                 write_bundle(out, contents, limit)
             file.flush()
             os.fsync(file.fileno())
-        kept = _kept(temporary)
+        kept = describe("bundle", temporary, names.ARTIFACT_BUNDLE)
         temporary.rename(directory / names.ARTIFACT_BUNDLE)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(directory)
     return kept
-
-
-def _kept(path: Path) -> KeptFile:
-    with path.open("rb") as file:
-        return KeptFile(
-            kind="bundle",
-            file=names.ARTIFACT_BUNDLE,
-            bytes=os.fstat(file.fileno()).st_size,
-            sha256=hashlib.file_digest(file, "sha256").hexdigest(),
-        )
 
 
 def _private(name: str, flags: int) -> int:

@@ -5,7 +5,6 @@ beside the snapshot, and later a section of the report.  Runs after the release:
 nothing here needs the process.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from stillframe.capture.facts import (
 )
 from stillframe.text import LINE, escape
 from stillframe_agent.containerlog import ContainerLogs
-from stillframe_agent.files import write_durably
+from stillframe_agent.files import keep
 from stillframe_agent.identity import Placement
 from stillframe_agent.manifest import KeptFile
 from stillframe_agent.pods import PodIdentity, image
@@ -42,13 +41,7 @@ class Facter:
         """Write ``facts.json`` into ``directory``; raises `OSError` when our disk refuses."""
         facts = self._complete(taken.facts, pod, taken.redactor)
         data = msgspec.json.format(msgspec.json.encode(facts), indent=1) + b"\n"
-        write_durably(directory / names.ARTIFACT_FACTS, data)
-        return KeptFile(
-            kind="facts",
-            file=names.ARTIFACT_FACTS,
-            bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-        )
+        return keep("facts", directory / names.ARTIFACT_FACTS, data)
 
     def _complete(self, facts: Facts, pod: PodIdentity, redactor: Redactor) -> Facts:
         missing = dict(facts.missing)

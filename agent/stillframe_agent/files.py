@@ -1,7 +1,24 @@
 """Files that survive a power cut: write aside, fsync, rename, fsync the directory."""
 
+import hashlib
 import os
 from pathlib import Path
+
+from stillframe_agent.manifest import KeptFile
+
+
+def describe(kind: str, path: Path, name: str = "") -> KeptFile:
+    """What a manifest says of a file that is there, or that will be called ``name``."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return KeptFile(kind=kind, file=name or path.name, bytes=file.tell(), sha256=digest)
+
+
+def keep(kind: str, path: Path, data: bytes) -> KeptFile:
+    """Write a file durably; what a manifest says of it.  Raises `OSError`."""
+    write_durably(path, data)
+    digest = hashlib.sha256(data).hexdigest()
+    return KeptFile(kind=kind, file=path.name, bytes=len(data), sha256=digest)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from stillframe import analysis
 from stillframe.analysis.images import VDSO, find_images
 from stillframe.cli.debuginfod import Server, cache_directory
-from stillframe.cli.root import open_below
+from stillframe.cli.root import open_below, root_option
 from stillframe.cli.search import Search
 from stillframe.corefile import CoreFile
 from stillframe.errors import PermanentError, StillframeError
@@ -26,13 +26,7 @@ from stillframe.errors import PermanentError, StillframeError
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A binary or debug file of the crashed program; found by build ID.  Repeatable.",
 )
-@click.option(
-    "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path("/"),
-    show_default=True,
-    help="Where the crashed program's files are, such as an unpacked image.",
-)
+@root_option
 @click.option(
     "--debug-dir",
     "debug_dirs",

@@ -11,7 +11,7 @@ import click
 
 from stillframe.analysis.images import GivenFile, find_images
 from stillframe.bundle import Contents, compressed, write_bundle
-from stillframe.cli.root import open_below
+from stillframe.cli.root import open_below, root_option
 from stillframe.corefile import CoreFile
 from stillframe.corefile.elf import build_id
 from stillframe.errors import InvalidInputError, PermanentError, StillframeError
@@ -36,13 +36,7 @@ _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="The archive, compressed where it is called .tar.zst.",
 )
-@click.option(
-    "--root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path("/"),
-    show_default=True,
-    help="Where the crashed program's files are, such as an unpacked image.",
-)
+@root_option
 @click.option(
     "--debug-file", "debug_files", multiple=True, type=_FILE, help="Put it in, too.  Repeatable."
 )

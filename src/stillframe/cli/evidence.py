@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import click
 import msgspec
 
 from stillframe.analysis import Analysis, analyze, render_text
@@ -30,6 +31,13 @@ from stillframe.names import (
     ARTIFACT_REPORT_JSON,
     ARTIFACT_REPORT_TEXT,
     ARTIFACT_SNAPSHOT,
+)
+
+keep_option = click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep evidence below DIR.  [default: $XDG_STATE_HOME/stillframe]",
 )
 
 

@@ -6,10 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import click
+
 from stillframe.capture.kernel import Resolve, openat2
 
 MAX_MODULES: Final = 512
 """Files opened for one core; below the default limit of open files."""
+
+root_option: Final = click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("/"),
+    show_default=True,
+    help="Where the crashed program's files are, such as an unpacked image.",
+)
 
 
 def open_below(root: Path, paths: list[str]) -> Iterator[tuple[str, int]]:

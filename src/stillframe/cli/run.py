@@ -19,7 +19,7 @@ from stillframe.capture.handover import SnapshotDirectory, SnapshotName
 from stillframe.capture.standby import Standby
 from stillframe.cli.child import Child, StartError, die_like, hold_signals
 from stillframe.cli.coverage import why_uncovered
-from stillframe.cli.evidence import evidence_root, keep_crash
+from stillframe.cli.evidence import evidence_root, keep_crash, keep_option
 from stillframe.cli.library import find_library
 from stillframe.cli.watcher import Watcher
 from stillframe.errors import PermanentError, StillframeError
@@ -32,12 +32,7 @@ ENV_ASAN: Final = "ASAN_OPTIONS"
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option(
-    "--keep",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Keep evidence below DIR.  [default: $XDG_STATE_HOME/stillframe]",
-)
+@keep_option
 @click.option(
     "--timeout-hold",
     type=click.FloatRange(0, 3600),

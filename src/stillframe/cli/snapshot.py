@@ -9,18 +9,13 @@ import msgspec
 from stillframe.capture.corejob import Compression
 from stillframe.capture.fullcore import CoreRequest
 from stillframe.capture.standby import Standby
-from stillframe.cli.evidence import evidence_root, keep_live
+from stillframe.cli.evidence import evidence_root, keep_live, keep_option
 from stillframe.errors import StillframeError
 
 
 @click.command()
 @click.argument("pid", type=click.IntRange(1))
-@click.option(
-    "--keep",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Keep evidence below DIR.  [default: $XDG_STATE_HOME/stillframe]",
-)
+@keep_option
 @click.option(
     "--timeout-hold",
     type=click.FloatRange(0.1, 3600),
