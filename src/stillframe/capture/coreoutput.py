@@ -1,11 +1,12 @@
 """The file of a core: compressed, or as it is.
 
-Memory comes in pieces, and the headers last: how much memory follows them is
-known at the end only.
+Blocks of memory are made ready by several processes at once, and end up in the
+file in order; the headers come last, as only then it is known how much memory
+follows them.
 """
 
-import io
 import os
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import zstandard
@@ -17,67 +18,65 @@ from stillframe.capture.zstdframe import stored_frame
 LEVEL: Final = 1
 """Of zstd: its fastest regular one; the process waits meanwhile.  The levels below it took 8 to
 20 % less time, and up to a quarter more room on the heap of a Python process."""
-JOB: Final = 512 << 10
-"""Bytes that one thread of zstd compresses at a time, the least it takes; by default it is 2 MiB,
-which made 256 MiB slower than without threads."""
-MAX_THREADS: Final = 4
-"""Each takes a processor of the node, and about 2 MiB."""
-_ZEROS: Final = memoryview(bytes(1 << 20))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of the memory of a core."""
+
+    offset: int
+    """In that memory, bytes."""
+    data: memoryview
+    runs: list[tuple[int, int]]
+    """The parts of ``data`` that were read, in order; the others are zeros."""
 
 
 class Output(Protocol):
     """Where a core goes."""
 
-    def write(self, data: "bytes | memoryview") -> None:
-        """Append memory; raises `Stop`, with nothing written, when the file has its size."""
+    @property
+    def start(self) -> int:
+        """Where the memory begins in the file, bytes."""
 
-    def skip(self, size: int) -> None:
-        """Append zeros; raises as `write`."""
+    def make(self, block: Block) -> "bytes | memoryview":
+        """Do what needs no other block; what `append` is to append.
 
-    def finish(self, headers: bytes) -> None:
-        """End the file and put the headers in front, of the size that was announced."""
+        Raises `Stop` when the file would be larger than it may.
+        """
 
+    def append(self, made: "bytes | memoryview", end: int) -> int:
+        """Append to the file that ends at ``end``; its new end.  Raises as `make`."""
 
-def open_output(compression: Compression, fd: int, bounds: Bounds, headers_size: int) -> Output:
-    """A core in ``fd``, an empty file; its headers will have ``headers_size`` bytes."""
-    kind = ZstdFile if compression is Compression.ZSTD else PlainFile
-    return kind(fd, bounds, headers_size)
+    def finish(self, headers: bytes, end: int) -> None:
+        """End the file at ``end``, and put the headers in front."""
 
 
 class ZstdFile:
-    """One frame for the headers and one for all memory, compressed by zstd's own threads.
+    """A frame for the headers and one for each block.
 
-    The first stores its content as it is, so its size is known before.  The file
-    may exceed its size by what the threads hold, some MiB.
+    The first stores its content as it is, so its size is known before.
     """
 
     def __init__(self, fd: int, bounds: Bounds, headers_size: int) -> None:
         self._fd = fd
         self._bounds = bounds
-        self._start = os.lseek(fd, len(stored_frame(bytes(headers_size))), os.SEEK_SET)
-        self._file = io.FileIO(fd, "wb", closefd=False)
-        # One thread would only take turns with us.
-        threads = max(2, min(len(os.sched_getaffinity(0)), MAX_THREADS))
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            LEVEL, threads=threads, job_size=JOB, write_checksum=True
-        )
-        compressor = zstandard.ZstdCompressor(compression_params=parameters)
-        self._out = compressor.stream_writer(self._file, closefd=False)
+        self.start = len(stored_frame(bytes(headers_size)))
+        parameters = zstandard.ZstdCompressionParameters.from_level(LEVEL, write_checksum=True)
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
 
-    def write(self, data: "bytes | memoryview") -> None:
+    def make(self, block: Block) -> bytes:
         """See `Output`."""
-        self._bounds.check_size(self._start + self._out.tell())
-        self._out.write(data)
+        return self._compressor.compress(block.data)
 
-    def skip(self, size: int) -> None:
+    def append(self, made: "bytes | memoryview", end: int) -> int:
         """See `Output`."""
-        while size > 0:
-            self.write(_ZEROS[:size])
-            size -= len(_ZEROS)
+        self._bounds.check_size(end + len(made))
+        _pwrite_all(self._fd, made, end)
+        return end + len(made)
 
-    def finish(self, headers: bytes) -> None:
+    def finish(self, headers: bytes, end: int) -> None:
         """See `Output`."""
-        self._out.flush(zstandard.FLUSH_FRAME)
+        os.ftruncate(self._fd, end)
         _pwrite_all(self._fd, stored_frame(headers), 0)
 
 
@@ -87,23 +86,30 @@ class PlainFile:
     def __init__(self, fd: int, bounds: Bounds, headers_size: int) -> None:
         self._fd = fd
         self._bounds = bounds
-        self._end = headers_size
+        self.start = headers_size
 
-    def write(self, data: "bytes | memoryview") -> None:
-        """See `Output`."""
-        self._bounds.check_size(self._end + len(data))
-        _pwrite_all(self._fd, data, self._end)
-        self._end += len(data)
+    def make(self, block: Block) -> memoryview:
+        """See `Output`; each block has its place in the file, and goes there at once."""
+        at = self.start + block.offset
+        self._bounds.check_size(at + len(block.data))
+        for first, last in block.runs:
+            _pwrite_all(self._fd, block.data[first:last], at + first)
+        return block.data
 
-    def skip(self, size: int) -> None:
+    def append(self, made: "bytes | memoryview", end: int) -> int:
         """See `Output`."""
-        self._bounds.check_size(self._end + size)
-        self._end += size
+        return end + len(made)
 
-    def finish(self, headers: bytes) -> None:
+    def finish(self, headers: bytes, end: int) -> None:
         """See `Output`."""
-        os.ftruncate(self._fd, self._end)  # it may end in a hole
+        os.ftruncate(self._fd, end)  # in a hole, or before what others wrote when it was cut
         _pwrite_all(self._fd, headers, 0)
+
+
+def open_output(compression: Compression, fd: int, bounds: Bounds, headers_size: int) -> Output:
+    """A core in ``fd``, an empty file; its headers will have ``headers_size`` bytes."""
+    kind = ZstdFile if compression is Compression.ZSTD else PlainFile
+    return kind(fd, bounds, headers_size)
 
 
 def _pwrite_all(fd: int, data: "bytes | memoryview", offset: int) -> None:

@@ -39,6 +39,16 @@ class Planned:
     """None: from the snapshot."""
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the content of a segment."""
+
+    segment: Planned
+    start: int
+    end: int
+    """Addresses."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A stopped process."""
@@ -92,6 +102,29 @@ def plan(source: Source, snapshot: CoreFile, bounds: Bounds) -> tuple[list[Plann
     for planned in (*extra[: MAX_SEGMENTS // 2], *live):
         (first if overlaps(planned.load, ranges) else last).append(planned)
     return first + last, cause
+
+
+def blocks(planned: Iterable[Planned], size: int) -> Iterator[list[Piece]]:
+    """The content of all segments, in blocks of ``size`` bytes; the last may be smaller.
+
+    >>> loads = [Planned(Load(0, 3, 3, 4), None), Planned(Load(8, 1, 1, 4), None)]
+    >>> [[(piece.start, piece.end) for piece in block] for block in blocks(loads, 2)]
+    [[(0, 2)], [(2, 3), (8, 9)]]
+    """
+    block: list[Piece] = []
+    room = size
+    for segment in planned:
+        at, end = segment.load.vaddr, segment.load.vaddr + segment.load.filesz
+        while at < end:
+            stop = min(end, at + room)
+            block.append(Piece(segment, at, stop))
+            room -= stop - at
+            at = stop
+            if room == 0:
+                yield block
+                block, room = [], size
+    if block:
+        yield block
 
 
 def _plan_live(source: Source, bounds: Bounds) -> tuple[list[Planned], str]:

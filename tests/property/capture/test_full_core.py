@@ -83,11 +83,12 @@ def dumped(
     of: CoreFile,
     bounds: Bounds = FOREVER,
     compression: Compression = Compression.ZSTD,
+    readers: int | None = None,
 ) -> tuple[bytes, Dumped]:
     fd = os.memfd_create("core")
     try:
         open_ = partial(open_output, compression, fd, bounds)
-        done = dump(source, of, lambda truncated: NOTES, open_, bounds)
+        done = dump(source, of, lambda truncated: NOTES, open_, bounds, readers=readers)
         os.lseek(fd, 0, os.SEEK_SET)
         with open(fd, "rb", closefd=False) as file:
             core = file.read()
@@ -191,11 +192,12 @@ def test_a_core_that_is_not_compressed_is_the_same(present: frozenset[int]) -> N
 MANY = 5 * CHUNK // PAGE
 
 
+@pytest.mark.parametrize("readers", [1, 2, 3])
 @pytest.mark.parametrize("compression", Compression)
-def test_many_chunks_come_in_order(compression: Compression) -> None:
+def test_many_blocks_come_in_order(compression: Compression, readers: int) -> None:
     present = frozenset(number for number in range(MANY) if number % 37)
     with process(present, pages=MANY) as source:
-        core, done = dumped(source, snapshot(), compression=compression)
+        core, done = dumped(source, snapshot(), compression=compression, readers=readers)
     assert done.truncated == ""
     read = CoreFile.from_bytes(core)
     for number in range(MANY):
@@ -204,58 +206,67 @@ def test_many_chunks_come_in_order(compression: Compression) -> None:
         )
 
 
-def test_a_core_never_has_more_bytes_than_it_may() -> None:
+@pytest.mark.parametrize("readers", [1, 3])
+@pytest.mark.parametrize("compression", Compression)
+def test_a_core_never_has_more_bytes_than_it_may(compression: Compression, readers: int) -> None:
     bounds = Bounds(deadline=float("inf"), max_bytes=5 * CHUNK // 2)
     noise = os.urandom(MANY * PAGE)
     with process(frozenset(range(MANY)), pages=MANY) as source:
         os.pwrite(source.mem_fd, noise, BASE)
-        core, done = dumped(source, snapshot(), bounds, Compression.NONE)
+        core, done = dumped(source, snapshot(), bounds, compression, readers)
     assert "size that is allowed" in done.truncated
     assert CHUNK <= len(core) - PAGE <= bounds.max_bytes
     assert CoreFile.from_bytes(core).read(BASE, len(noise)) == noise[: len(core) - PAGE]
 
 
-def test_a_process_that_dies_while_its_pages_are_looked_up_leaves_what_was_read() -> None:
+@pytest.mark.parametrize("readers", [1, 3])
+def test_a_process_that_dies_while_its_pages_are_looked_up_leaves_what_was_read(
+    readers: int,
+) -> None:
     with process(frozenset(range(MANY)), pages=MANY) as source:
-        core, cause = written(replace(source, tables=Dying(source.tables)), snapshot())
-    assert cause == "the process was gone"
+        dying = replace(source, tables=Dying(source.tables))
+        core, done = dumped(dying, snapshot(), readers=readers)
+    assert done.truncated == "the process was gone"
     found = CoreFile.from_bytes(core).read(BASE, MANY * PAGE)
     assert found
-    assert found == b"".join(map(page, range(len(found) // PAGE)))
+    assert found == b"".join(map(page, range(MANY // 2)))
 
 
 class Dying(PageTables):
-    """Page tables of a process that dies after its first half was looked up for the copy."""
+    """Page tables of a process that dies when half of it was looked up for the copy."""
 
     def __init__(self, tables: PageTables) -> None:
         self._tables = tables
-        self._looks = 0
+        self._planned = False
 
     def saved(self, start: int, end: int, kind: Kind) -> Iterator[tuple[int, int]]:
-        self._looks += 1
-        if self._looks == 1:
-            yield from self._tables.saved(start, end, kind)
-            return
-        yield start, start + (end - start) // 2
-        raise ProcessLookupError
+        middle = BASE + MANY // 2 * PAGE
+        if self._planned and end > middle:
+            yield from self._tables.saved(start, max(start, middle), kind)
+            raise ProcessLookupError
+        self._planned = True
+        yield from self._tables.saved(start, end, kind)
 
 
-def test_an_error_while_pages_are_looked_up_is_no_core() -> None:
-    with process(frozenset({1}), pages=MANY) as source:
-        planned = iter([source.tables, PageTables(1 << 20)])
-        broken = replace(source, tables=Lookups(planned))
+@pytest.mark.parametrize("block", [0, 1])
+def test_an_error_while_pages_are_looked_up_is_no_core(block: int) -> None:
+    """By the first of two readers or by the second."""
+    with process(frozenset(range(MANY)), pages=MANY) as source:
+        broken = replace(source, tables=Broken(source.tables, BASE + block * CHUNK))
         with pytest.raises(OSError, match="descriptor"):
-            dumped(broken, snapshot())
+            dumped(broken, snapshot(), readers=2)
 
 
-class Lookups(PageTables):
-    """Page tables that are others at each look."""
+class Broken(PageTables):
+    """Page tables that cannot be read from an address on, other than all at once."""
 
-    def __init__(self, tables: Iterator[PageTables]) -> None:
+    def __init__(self, tables: PageTables, at: int) -> None:
         self._tables = tables
+        self._at = at
 
     def saved(self, start: int, end: int, kind: Kind) -> Iterator[tuple[int, int]]:
-        return next(self._tables).saved(start, end, kind)
+        broken = start == self._at and end - start <= CHUNK
+        return (PageTables(1 << 20) if broken else self._tables).saved(start, end, kind)
 
 
 def test_pages_that_the_kernel_refuses_are_zeros_and_counted() -> None:
