@@ -20,7 +20,6 @@ BENCHES = {
     "preload": ("Start-up, memory, and the crash itself", "bench.preload.run"),
     "hold": ("How long a process is held", "bench.hold.run"),
     "core": ("Full cores", "bench.core.run"),
-    "core-large": ("A full core of 8 GiB, once", "bench.core.run --large"),
     "storm": ("Many crashes at once", "bench.storm.run"),
     "analysis": ("Analysis", "bench.analysis.run"),
     "report": ("From a crash to its CrashReport", "bench.report.run"),

@@ -2,18 +2,15 @@
 
 Ours: from the crash to the release, snapshot and core, with a tracer on standby as the agent
 has one.  Peers, interleaved in the same run: the kernel writing its own core file, from the
-crash to the reaping; that file through a pipe to ``zstd -1``; gcore of the same process while
-it waits.
-
-``core_pattern`` belongs to the whole machine, so no other handler is set: the kernel's pipe is
-imitated by ``cat`` of its core file, in memory, which gives zstd its input no slower than the
-kernel would.  systemd-coredump and minicoredumper are such handlers, and are left out.
+crash to the reaping; its pipe to ``zstd -1``; gcore of the same process while it waits;
+systemd-coredump, which compresses, on disk only; minicoredumper, which keeps only the stacks.
+The machine's ``core_pattern`` is changed while a peer needs it (`handlers`).
 
 Prints tables and writes ``bench/results/core.json``; exits with 1 when a promise is not kept:
 at most 1.1 times the kernel's core file without compression, at most 0.8 times its pipe to zstd
-with it, and at most 50 ms more for 256 GiB that were never touched.
+with it, from 1 GiB on, and at most 50 ms more for 256 GiB that were never touched.
 
-    python -m bench.core.run [--large]      # --large: 8 GiB once, on disk only: core-large.json
+    python -m bench.core.run
 """
 
 import ctypes
@@ -28,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.core import handlers
 from bench.measurements import Measurement, report
 from stillframe.capture.corejob import Compression
 from stillframe.capture.fullcore import CoreRequest
@@ -40,10 +38,22 @@ ROOT = HERE.parents[1]
 LIBRARY = ROOT / "build/preload/x86_64/libstillframe.so"
 BUILD = ROOT / "build/bench/core"
 SHARED_MEMORY = Path("/dev/shm")
-ROUNDS = 3
 PR_SET_CHILD_SUBREAPER = 36
 STANDBY = Standby()
-Case = tuple[str, ...]
+
+
+class Case(NamedTuple):
+    """A process, as ``memory.c`` takes it."""
+
+    mib: int
+    reserved_mib: int = 0
+    threads: int = 1
+    rounds: int = 3
+
+    @property
+    def arguments(self) -> list[str]:
+        """For ``memory``."""
+        return [str(self.mib), "heap", str(self.reserved_mib), str(self.threads - 1)]
 
 
 class Measured(NamedTuple):
@@ -58,13 +68,15 @@ class Measured(NamedTuple):
 
 UNTOUCHED, TOUCHED = "64 MiB heap-like, 256 GiB untouched", "64 MiB heap-like"
 UNTOUCHED_MS_MOST = 50
-CASES: dict[str, Case] = {
-    "1 GiB heap-like, 1 thread": ("1024", "heap", "0", "0"),
-    "1 GiB heap-like, 50 threads": ("1024", "heap", "0", "49"),
-    UNTOUCHED: ("64", "heap", "262144", "0"),
-    TOUCHED: ("64", "heap", "0", "0"),
+CASES = {
+    "1 GiB heap-like, 1 thread": Case(1024),
+    "1 GiB heap-like, 50 threads": Case(1024, threads=50),
+    UNTOUCHED: Case(64, reserved_mib=262144),
+    TOUCHED: Case(64),
+    "8 GiB heap-like, 1 thread": Case(8192, rounds=1),
+    "8 GiB heap-like, 50 threads": Case(8192, threads=50, rounds=1),
 }
-LARGE: dict[str, Case] = {"8 GiB heap-like, 50 threads": ("8192", "heap", "0", "49")}
+PLACES = {"tmpfs": SHARED_MEMORY, "disk": BUILD}
 
 
 def start(
@@ -72,7 +84,7 @@ def start(
 ) -> "subprocess.Popen[bytes]":
     variables = [f"{key}={value}" for key, value in environment.items()]
     return subprocess.Popen(
-        ["prlimit", core, "env", *variables, BUILD / "memory", *case, end],
+        ["prlimit", core, "env", *variables, BUILD / "memory", *case.arguments, end],
         stdout=subprocess.PIPE,
         cwd=place,
     )
@@ -142,28 +154,26 @@ def ours(compression: Compression) -> Callable[[Case, Path], Measured]:
     return run
 
 
-def kernel(case: Case, place: Path) -> Measured:
-    process = start(case, "crash", "--core=unlimited:unlimited", place)
-    began = crashed_ns(process)
-    before = cpu_ms()
-    victim = cpu_ms_of(process.pid)
-    process.wait()
-    elapsed = (time.monotonic_ns() - began) / 1e6
-    (core,) = place.iterdir()
-    return Measured(elapsed, on_disk(core), cpu_ms() - before - victim)
+def handled(
+    by: Callable[[handlers.Dump, Path], handlers.Handled],
+) -> Callable[[Case, Path], Measured]:
+    def run(case: Case, place: Path) -> Measured:
+        filled = 0.0
 
+        def dump() -> float:
+            nonlocal filled
+            process = start(case, "crash", "--core=unlimited:unlimited", place)
+            began = crashed_ns(process)
+            filled = cpu_ms_of(process.pid)
+            process.wait()
+            return (time.monotonic_ns() - began) / 1e6
 
-def kernel_to_zstd(case: Case, place: Path) -> Measured:
-    memory = SHARED_MEMORY if int(case[0]) < 4096 else place.parent  # then the page cache will do
-    with tempfile.TemporaryDirectory(dir=memory) as directory:
-        kernel(case, Path(directory))
-        (core,) = Path(directory).iterdir()
-        before, began = cpu_ms(), time.monotonic_ns()
-        subprocess.run(
-            ["sh", "-c", 'cat "$1" | zstd -q -1 > "$2"', "sh", core, place / "core.zst"], check=True
-        )
-        elapsed = (time.monotonic_ns() - began) / 1e6
-    return Measured(elapsed, on_disk(place / "core.zst"), cpu_ms() - before)
+        before = cpu_ms()
+        found = by(dump, place)
+        cpu = cpu_ms() - before - filled + found.cpu_ms
+        return Measured(found.ms, on_disk(found.file), cpu)
+
+    return run
 
 
 def gcore(case: Case, place: Path) -> Measured:
@@ -179,15 +189,17 @@ def gcore(case: Case, place: Path) -> Measured:
     return Measured(elapsed, on_disk(place / f"core.{process.pid}"), cpu)
 
 
-KERNEL, PIPE = "kernel core file", "kernel core | zstd -1"
+KERNEL, PIPE, SYSTEMD = "kernel core file", "kernel core | zstd -1", "systemd-coredump"
 WAYS: dict[str, Callable[[Case, Path], Measured]] = {
     "stillframe, plain": ours(Compression.NONE),
-    KERNEL: kernel,
+    KERNEL: handled(handlers.to_file),
     "stillframe, zstd": ours(Compression.ZSTD),
-    PIPE: kernel_to_zstd,
+    PIPE: handled(handlers.to_zstd),
+    SYSTEMD: handled(handlers.to_systemd),
+    "minicoredumper": handled(handlers.to_minicoredumper),
     "gcore": gcore,
 }
-PEER = {"stillframe, zstd": PIPE}
+PEER = {"stillframe, zstd": PIPE, SYSTEMD: PIPE}
 """The others are compared with the kernel's core file."""
 MOST = {"stillframe, plain": 1.1, "stillframe, zstd": 0.8}
 """Times as long as the peer."""
@@ -195,17 +207,19 @@ Row = dict[str, dict[str, float]]
 """What `measure` found, by way."""
 
 
-def ways_of(case: Case) -> dict[str, Callable[[Case, Path], Measured]]:
-    """gcore would write the untouched memory, too."""
-    return {way: run for way, run in WAYS.items() if way != "gcore" or int(case[2]) < 8192}
+def ways_of(case: Case, on: Path) -> Iterator[str]:
+    """gcore would write the untouched memory, too; systemd-coredump stores on disk alone."""
+    for way in WAYS:
+        if not (way == "gcore" and case.reserved_mib) and not (way == SYSTEMD and on != BUILD):
+            yield way
 
 
-def measure(case: Case, on: Path, rounds: int) -> Row:
-    found: dict[str, list[Measured]] = {way: [] for way in ways_of(case)}
-    for _ in range(rounds):
-        for way, run in ways_of(case).items():
+def measure(case: Case, on: Path) -> Row:
+    found: dict[str, list[Measured]] = {way: [] for way in ways_of(case, on)}
+    for _ in range(case.rounds):
+        for way, runs in found.items():
             with tempfile.TemporaryDirectory(prefix="stillframe-bench-", dir=on) as place:
-                found[way].append(run(case, Path(place)))
+                runs.append(WAYS[way](case, Path(place)))
             os.sync()  # or the next way waits for the pages that this one left
     return {
         way: {
@@ -234,7 +248,8 @@ def show(title: str, ways: Row) -> None:
 
 
 def told(title: str, ways: Row) -> Iterator[Measurement]:
-    """What is published of a row: ours, each beside its peers."""
+    """What is published of a row: ours, each beside its peers; promised from 1 GiB on."""
+    promised = CASES[title.rpartition(",")[0]].mib >= 1024
     for way, most in MOST.items():
         mine, peer = ways[way], PEER.get(way, KERNEL)
         others = [peer, *(name for name in ways if name not in MOST and name != peer)]
@@ -248,7 +263,7 @@ def told(title: str, ways: Row) -> Iterator[Measurement]:
             "ms",
             mine["median_ms"],
             f"{compared}; {mine['cpu_ms']:.0f} ms of CPU, {mine['mib']:.0f} MiB on disk",
-            round(most * ways[peer]["median_ms"], 1),
+            round(most * ways[peer]["median_ms"], 1) if promised else None,
         )
 
 
@@ -270,19 +285,15 @@ def main() -> int:
     pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
     if "/" in pattern or pattern.startswith("|"):
         sys.exit(f"the peer needs core files in the working directory; core_pattern is {pattern!r}")
-    large = sys.argv[1:] == ["--large"]
-    places = {"disk": BUILD} if large else {"tmpfs": SHARED_MEMORY, "disk": BUILD}
-    rounds = 1 if large else ROUNDS
     results: dict[str, Row] = {}
-    for title, case in (LARGE if large else CASES).items():
-        for name, on in places.items():
-            row = results[f"{title}, {name}"] = measure(case, on, rounds)
+    for title, case in CASES.items():
+        for name, on in PLACES.items():
+            row = results[f"{title}, {name}"] = measure(case, on)
             show(f"{title}, {name}", row)
     STANDBY.close()
     measurements = [found for title, row in results.items() for found in told(title, row)]
-    if not large:
-        measurements += [found for place in places for found in untouched(results, place)]
-    return report("core-large" if large else "core", measurements, rounds=rounds)
+    measurements += [found for place in PLACES for found in untouched(results, place)]
+    return report("core", measurements)
 
 
 if __name__ == "__main__":
