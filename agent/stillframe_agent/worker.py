@@ -8,11 +8,13 @@ have their own, few threads.
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final
 
 from stillframe.capture.handover import (
@@ -181,8 +183,18 @@ class Worker:
             self._done(seen)
             for other in list(self._waiting):
                 self._consider(other)
-        if collected is not None and not self._draining:
+        if collected is None:
+            self._look_again(seen)
+        elif not self._draining:
             await self._conclude(collected)
+
+    def _look_again(self, seen: SnapshotFound) -> None:
+        """Find what became complete while we had it in hand, when its new name meant nothing."""
+        core = SnapshotName(seen.name.id, Stage.CORE)
+        with contextlib.suppress(FileNotFoundError):
+            if seen.name != core and seen.directory.open:
+                os.stat(core.file, dir_fd=seen.directory.snapshots.fd, follow_symlinks=False)
+                self.found(replace(seen, name=core))
 
     def _again(self, seen: SnapshotFound) -> None:
         if seen.directory.open:
