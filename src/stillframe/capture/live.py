@@ -50,8 +50,9 @@ def snapshot_live(pid: int, directory: Path, request: CoreRequest) -> Iterator[L
         process = resources.enter_context(_opened(pid))
         directory_fd = os.open(directory, _DIRECTORY)
         resources.callback(os.close, directory_fd)
-        modules = open_modules(process, max_modules=MAX_MODULES, max_bytes=MAX_MODULE_BYTES)
-        resources.callback(modules.close)
+        opened = open_modules(process, max_modules=MAX_MODULES, max_bytes=MAX_MODULE_BYTES)
+        resources.callback(opened.close)
+        modules, module_errors = opened.checked()
         started = time.monotonic()
         full = take_core(process, None, directory_fd, request, started)
         stopped = time.monotonic() - started
@@ -61,8 +62,8 @@ def snapshot_live(pid: int, directory: Path, request: CoreRequest) -> Iterator[L
             core=with_digest(full.staged).commit(),
             process=process,
             stopped_millis=round(stopped * 1000),
-            modules=modules.modules,
-            soft_errors=(*full.soft_errors, *modules.soft_errors),
+            modules=modules,
+            soft_errors=(*full.soft_errors, *module_errors),
         )
 
 

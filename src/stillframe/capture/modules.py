@@ -9,7 +9,7 @@ import ctypes
 import errno
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,29 +35,6 @@ _EXPLANATIONS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class OpenModule:
-    """A mapped file, open for reading."""
-
-    path: str
-    """As the process sees it."""
-    fd: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenModules:
-    """What could be opened, and what could not."""
-
-    modules: tuple[OpenModule, ...]
-    soft_errors: tuple[str, ...]
-    """One line per module that could not be opened, with the reason; bounded."""
-
-    def close(self) -> None:
-        """Close every descriptor."""
-        for module in self.modules:
-            os.close(module.fd)
-
-
-@dataclass(frozen=True, slots=True)
 class Mapping:
     """One line of a ``maps`` file that is backed by a file."""
 
@@ -67,6 +44,44 @@ class Mapping:
     inode: str
     """Device and inode number as printed: ``fe:00 326269``."""
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModule:
+    """A mapped file, open for reading."""
+
+    path: str
+    """As the process sees it."""
+    fd: int
+
+
+class OpenModules:
+    """The files at the paths of a process's modules; owns their descriptors."""
+
+    def __init__(
+        self, opened: Iterable[tuple[Mapping, int]] = (), soft_errors: Iterable[str] = ()
+    ) -> None:
+        self._opened = list(opened)
+        self._soft_errors = list(soft_errors)
+
+    def checked(self) -> tuple[tuple[OpenModule, ...], tuple[str, ...]]:
+        """Those that are the mapped files; a line for each other one, with the reason.
+
+        Needs no process, which need not wait for it.
+        """
+        modules = []
+        inodes = _inodes_as_mapped([fd for _, fd in self._opened])
+        for (mapping, fd), inode in zip(self._opened, inodes, strict=True):
+            if inode == mapping.inode:
+                modules.append(OpenModule(mapping.path, fd))
+            else:
+                self._soft_errors.append(f"{_printable(mapping)}: another file than the mapped one")
+        return tuple(modules), tuple(self._soft_errors)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for _mapping, fd in self._opened:
+            os.close(fd)
 
 
 def open_modules(holder: Holder, *, max_modules: int, max_bytes: int) -> OpenModules:
@@ -96,15 +111,7 @@ def open_modules(holder: Holder, *, max_modules: int, max_bytes: int) -> OpenMod
                 opened.append((mapping, fd))
     finally:
         os.close(root_fd)
-    modules = []
-    inodes = _inodes_as_mapped([fd for _, fd in opened])
-    for (mapping, fd), inode in zip(opened, inodes, strict=True):
-        if inode == mapping.inode:
-            modules.append(OpenModule(mapping.path, fd))
-        else:
-            os.close(fd)
-            soft_errors.append(f"{_printable(mapping)}: another file than the mapped one")
-    return OpenModules(tuple(modules), tuple(soft_errors))
+    return OpenModules(opened, soft_errors)
 
 
 def _printable(mapping: Mapping) -> str:
@@ -145,8 +152,8 @@ def _inodes_as_mapped(fds: Sequence[int]) -> list[str]:
 
     Measured with the same ruler because ``st_dev`` is another one: on
     overlayfs over another filesystem, ``stat`` says 00:29 where ``maps`` says
-    00:27 (seen on Linux 6.18), and kernels differ.  All at once, because a
-    process waits meanwhile and our own ``maps`` takes a millisecond.
+    00:27 (seen on Linux 6.18), and kernels differ.  All at once, because our own
+    ``maps`` takes a millisecond.
     """
     with ExitStack() as mapped:
         addresses = [_mapped_at(fd, mapped) for fd in fds]

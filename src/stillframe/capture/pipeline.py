@@ -163,8 +163,8 @@ def capture(
         staged = _stage(snapshot, destination, limits, resources)
         full: FullCore | str = ""
         try:
-            modules = _open_modules(holder, limits)
-            resources.callback(modules.close)
+            opened = _open_modules(holder, limits)
+            resources.callback(opened.close)
             log = _open_hs_err(holder, limits)
             resources.callback(log.close)
             found, fact_errors = _take_facts(holder, snapshot, facts)
@@ -178,6 +178,7 @@ def capture(
             if isinstance(full, FullCore):
                 full.staged.abandon()
             raise
+        modules, module_errors = opened.checked()
         held_millis = _held_millis(seen.note, snapshot.fd, released_ns) if holder else None
         kept, core_errors = _keep_core(full)
         copied = staged.commit()
@@ -194,7 +195,7 @@ def capture(
             bytes=copied.bytes,
             sha256=copied.sha256,
             holder=holder,
-            modules=modules.modules,
+            modules=modules,
             complete=name.stage is Stage.CORE,
             held_millis=held_millis,
             note=seen.note,
@@ -203,7 +204,7 @@ def capture(
             facts=found,
             deleted=discard(directory.fd, name),
             soft_errors=(
-                *modules.soft_errors,
+                *module_errors,
                 *log_errors,
                 *core_errors,
                 *fact_errors,
@@ -316,13 +317,13 @@ def _stage(
 
 def _open_modules(holder: Holder | None, limits: CaptureLimits) -> OpenModules:
     if holder is None:
-        return OpenModules((), ())
+        return OpenModules()
     try:
         return open_modules(
             holder, max_modules=limits.max_modules, max_bytes=limits.max_module_bytes
         )
     except OSError as error:
-        return OpenModules((), (f"cannot read the modules of process {holder.pid}: {error}",))
+        return OpenModules((), [f"cannot read the modules of process {holder.pid}: {error}"])
 
 
 def _open_hs_err(holder: Holder | None, limits: CaptureLimits) -> HsErr:
