@@ -32,6 +32,7 @@ class Cores:
             max_hold_seconds=settings.core_hold_seconds,
             at_once=settings.cores,
             compression=settings.core_compression,
+            shutdown_sockets=settings.shutdown_sockets,
         )
         self._standby = Standby()
         self._prepare()

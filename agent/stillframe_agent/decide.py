@@ -18,6 +18,7 @@ from stillframe_agent.pods import Wish
 
 MIN_CORE_BYTES: Final = 16 << 20
 """Less room than that is none; arbitrary."""
+SOCKETS_FORBIDDEN: Final = "no socket was shut down: this node's agent is not allowed to"
 
 
 class Plan(Enum):
@@ -110,6 +111,8 @@ class CoreLimits:
     at_once: int
     """Each takes the processors and a disk for seconds."""
     compression: Compression = Compression.ZSTD
+    shutdown_sockets: bool = False
+    """Whether sockets may be shut down on this node at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +145,7 @@ def decide_core(
             hold_seconds=min(wish.hold_seconds, limits.max_hold_seconds),
             max_bytes=min(limits.max_bytes, room_bytes),
             compression=limits.compression,
+            shut_sockets=wish.shut_sockets and limits.shutdown_sockets,
+            remark=SOCKETS_FORBIDDEN if wish.shut_sockets and not limits.shutdown_sockets else "",
         )
     )

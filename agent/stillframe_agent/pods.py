@@ -73,6 +73,8 @@ class Wish:
     """A full core is wanted."""
     hold_seconds: float = 0.0
     """Longest that a process of it waits for its capture."""
+    shut_sockets: bool = False
+    """Its sockets are to be shut down while it is held for a full core."""
 
 
 def wish(place: Placement, bundles_dir: Path) -> Wish | None:
@@ -98,6 +100,7 @@ def wish_in(config: bytes) -> Wish | None:
     return Wish(
         core=variables.get(names.ENV_CAPTURE) == "core",
         hold_seconds=int(millis) / 1000 if _MILLIS.fullmatch(millis) else 0.0,
+        shut_sockets=variables.get(names.ENV_ON_HOLD) == names.ON_HOLD_SHUTDOWN_SOCKETS,
     )
 
 

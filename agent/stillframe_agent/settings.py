@@ -60,6 +60,9 @@ class Settings:
     ] = Compression.ZSTD
     core_hold_seconds: Annotated[float, "Longest hold for a full core."] = 30.0
     cores: Annotated[int, "Full cores taken at once; others get their snapshot only."] = 2
+    shutdown_sockets: Annotated[
+        bool, "Shut the sockets of a process that is held for a full core, where its pod asks."
+    ] = False
     bundle_bytes: Annotated[int, "Largest debug bundle, before its compression; 0: none."] = 0
     analyses: Annotated[int, "Analysis children at once."] = 1
     facts: Annotated[

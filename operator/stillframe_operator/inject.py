@@ -115,7 +115,8 @@ def _refusal(pod: Pod, namespace: str, settings: Settings) -> tuple[Skip, str] |
 def _injection(pod: Pod, level: optin.Level, settings: Settings) -> Injection:
     annotations = pod.get("metadata", {}).get("annotations") or {}
     hold = optin.hold(annotations, settings.hold_millis, settings.max_hold_millis)
-    warnings = [hold.warning] if hold.warning else []
+    on_hold = optin.on_hold(annotations, level, settings.on_hold, allowed=settings.shutdown_sockets)
+    warnings = [warning for warning in (hold.warning, on_hold.warning) if warning]
     operations: list[Operation] = []
     chosen = _chosen(pod["spec"], optin.containers(annotations))
     for pointer, container in chosen:
@@ -132,7 +133,12 @@ def _injection(pod: Pod, level: optin.Level, settings: Settings) -> Injection:
                 "from envFrom is replaced; set it in env to keep it"
             )
         snapshots = preload.Snapshots(
-            directory, settings.claim_millis, hold.millis, settings.max_snapshot_bytes, level
+            directory,
+            settings.claim_millis,
+            hold.millis,
+            settings.max_snapshot_bytes,
+            level,
+            on_hold.value,
         )
         operations += _container_operations(pointer, container, snapshots)
     if not chosen:

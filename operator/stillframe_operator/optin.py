@@ -33,6 +33,14 @@ class Hold:
     warning: str = ""
 
 
+@dataclass(frozen=True)
+class OnHold:
+    """What is done to a held process, and what was wrong with the annotation ("" if nothing)."""
+
+    value: str
+    warning: str = ""
+
+
 def requested(annotations: Mapping[str, str], namespace_value: str | None) -> Level | None:
     """Return the level asked for; None: asked for, but not a level we know.
 
@@ -71,6 +79,32 @@ def hold(annotations: Mapping[str, str], default: int, maximum: int) -> Hold:
             f"using {maximum}ms",
         )
     return Hold(millis)
+
+
+def on_hold(annotations: Mapping[str, str], level: Level, default: str, *, allowed: bool) -> OnHold:
+    """Return what is done to a held process; what cannot be done is ``none``, with a warning.
+
+    >>> on_hold({"stillframe.dev/on-hold": "shutdownSockets"}, "core", "none", allowed=True)
+    OnHold(value='shutdownSockets', warning='')
+    """
+    text = annotations.get(names.ANNOTATION_ON_HOLD)
+    value = default if text is None else text.strip()
+    if value not in (names.ON_HOLD_NONE, names.ON_HOLD_SHUTDOWN_SOCKETS):
+        why = f"is not {names.ON_HOLD_NONE} or {names.ON_HOLD_SHUTDOWN_SOCKETS}"
+    elif value == names.ON_HOLD_NONE:
+        return OnHold(value)
+    elif not allowed:
+        why = "is not allowed in this cluster (chart: capture.allowShutdownSockets)"
+    elif level != "core":
+        why = f"has an effect with {names.ANNOTATION_CAPTURE}: core only"
+    else:
+        return OnHold(value)
+    if text is None:  # the cluster's default, which does not fit every pod
+        return OnHold(names.ON_HOLD_NONE)
+    return OnHold(
+        names.ON_HOLD_NONE,
+        f"{names.ANNOTATION_ON_HOLD} {clean(text, 32)!r} {why}; using {names.ON_HOLD_NONE}",
+    )
 
 
 def containers(annotations: Mapping[str, str]) -> frozenset[str] | None:

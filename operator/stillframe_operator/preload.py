@@ -31,13 +31,15 @@ class Snapshots:
     max_bytes: int
     level: str
     """``snapshot`` or ``core``."""
+    on_hold: str
+    """``none`` or ``shutdownSockets``."""
 
 
 def environment(env: Sequence[Variable], snapshots: Snapshots) -> list[Variable]:
     """Return ``env`` with the library in front of what was preloaded before.
 
     >>> environment([{"name": "LD_PRELOAD", "value": "/x.so"}],
-    ...             Snapshots("/dev/shm/stillframe", 250, 2000, 4096, "core"))[0]
+    ...             Snapshots("/dev/shm/stillframe", 250, 2000, 4096, "core", "none"))[0]
     {'name': 'LD_PRELOAD', 'value': '/stillframe-lib/libstillframe.so:/x.so'}
     """
     ours = {
@@ -46,6 +48,7 @@ def environment(env: Sequence[Variable], snapshots: Snapshots) -> list[Variable]
         names.ENV_HOLD_MS: str(snapshots.hold_millis),
         names.ENV_MAX_BYTES: str(snapshots.max_bytes),
         names.ENV_CAPTURE: snapshots.level,
+        names.ENV_ON_HOLD: snapshots.on_hold,
     }
     kept = [variable for variable in env if variable.get("name") not in ours]
     return [

@@ -6,11 +6,12 @@ them.  Defaults are visible here and nowhere else.
 
 import platform
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
+from stillframe import names
 from stillframe.errors import InvalidInputError
 
 PREFIX: Final = "STILLFRAME_OPERATOR_"
@@ -62,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest hold without an annotation, milliseconds."""
     max_hold_millis: _Positive = 30_000
     """Longest hold an annotation may ask for: a typical termination grace period."""
+    on_hold: Literal["none", "shutdownSockets"] = "none"
+    """What is done to a held process without an annotation."""
+    shutdown_sockets: bool = False
+    """Whether agents may shut sockets down; what a pod asks for in vain gets a warning."""
     claim_millis: _Positive = 250
     max_snapshot_bytes: _Positive = 4 << 20
     snapshot_volume_bytes: _Positive = 64 << 20
@@ -85,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """kubernetes.aio accepts no less than a second."""
 
     def __post_init__(self) -> None:
+        if self.on_hold == names.ON_HOLD_SHUTDOWN_SOCKETS and not self.shutdown_sockets:
+            raise ValueError("on_hold shutdownSockets needs shutdown_sockets true")
         if self.renew_seconds <= 1.2 * self.retry_seconds:
             raise ValueError("renew_seconds must be more than 1.2 * retry_seconds")
         worst = self.renew_seconds + 2 * self.retry_seconds + LEASE_CALL_SECONDS

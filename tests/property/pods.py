@@ -120,6 +120,7 @@ def pods(draw: st.DrawFn) -> Pod:
     metadata: Pod = {"name": "p"}
     annotations = {
         "stillframe.dev/capture": st.sampled_from(["snapshot", "core", "true", "off", "yes", ""]),
+        "stillframe.dev/on-hold": st.sampled_from(["none", "shutdownSockets"]) | texts,
         "stillframe.dev/hold-timeout": st.sampled_from(["1s", "250ms", "9m", "soon"]) | texts,
         "stillframe.dev/containers": st.sampled_from([*all_names, ",".join(all_names), "nobody"]),
         "other": texts,

@@ -34,6 +34,10 @@ class Descriptors(NamedTuple):
     """Empty file for the core."""
     snapshot_fd: int | None = None
     """Our own copy; None for a process that lives and will go on."""
+    pidfd: int | None = None
+    """Of the process, where its sockets are to be shut down."""
+    lock_fd: int | None = None
+    """Likewise the snapshot in which it holds its lock, without our claim."""
 
     def present(self) -> list[int]:
         """Those that there are."""
@@ -48,6 +52,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int
     """Of the file."""
     compression: Compression
+    shut_sockets: bool = False
+    """Shut the process's sockets down first, as far as `onhold` allows."""
 
 
 class Dumped(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,3 +75,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no core, for people."""
     missed: tuple[int, ...] = ()
     """Threads, by their pid in our namespace, that did not stop in time."""
+    sockets: str = ""
+    """What became of its sockets, for people; empty where they were not to be touched."""

@@ -43,6 +43,10 @@ class CoreRequest:
     compression: Compression = Compression.ZSTD
     standby: Standby | None = None
     """Where a tracer may be ready; None: one is started while the process is held."""
+    shut_sockets: bool = False
+    """Shut its sockets down before: `take_core` is to get a ``lock_fd`` then."""
+    remark: str = ""
+    """A line for the report: what was asked for as well, and will not be done."""
 
     @property
     def reading_seconds(self) -> float:
@@ -66,11 +70,15 @@ def take_core(
     directory_fd: int,
     request: CoreRequest,
     started: float,
+    *,
+    lock_fd: int | None = None,
 ) -> FullCore | str:
     """Take the core of a held process; a sentence when there is none.
 
     Without a snapshot the process lives and will go on.  ``started`` is when
-    the hold began, seconds on the monotonic clock.
+    the hold began, seconds on the monotonic clock.  With ``lock_fd``, the snapshot
+    where the process holds its lock but without our claim, its sockets are shut
+    down before, as far as `onhold` allows.
     """
     name = _FILES[request.compression]
     temporary = f".{name}.tmp"
@@ -83,14 +91,18 @@ def take_core(
         deadline=started + request.reading_seconds,
         max_bytes=request.max_bytes,
         compression=request.compression,
+        shut_sockets=lock_fd is not None,
     )
     descriptors = Descriptors(holder.proc_fd, holder.task_fd, fd, snapshot_fd)
+    if lock_fd is not None:
+        descriptors = descriptors._replace(pidfd=holder.pidfd, lock_fd=lock_fd)
     outcome = _run(request.standby or Standby(), job, descriptors)
     staged = Staged(directory_fd, name, temporary, fd, os.fstat(fd).st_size, "")
     if outcome.dumped is None:
         staged.abandon()
-        return f"no full core: {outcome.refused}"
-    return FullCore(staged=staged, dumped=outcome.dumped, soft_errors=_lacks(outcome))
+        return "; ".join((f"no full core: {outcome.refused}", *_beside(request, outcome)))
+    soft_errors = (*_lacks(outcome), *_beside(request, outcome))
+    return FullCore(staged=staged, dumped=outcome.dumped, soft_errors=soft_errors)
 
 
 def with_digest(staged: Staged) -> Staged:
@@ -114,6 +126,11 @@ def _run(standby: Standby, job: Job, descriptors: Descriptors) -> Outcome:
             return tracer.run(job, descriptors, late)
     except (OSError, msgspec.MsgspecError) as error:
         return Outcome(refused=f"the tracer failed: {error}")
+
+
+def _beside(request: CoreRequest, outcome: Outcome) -> tuple[str, ...]:
+    """What there is to say of other things than the core."""
+    return tuple(filter(None, (outcome.sockets, request.remark)))
 
 
 def _lacks(outcome: Outcome) -> tuple[str, ...]:

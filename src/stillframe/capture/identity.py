@@ -205,7 +205,7 @@ def _thread_with_lock(proc_fd: int, pid: int, fd: int, deadline: float) -> int:
     status = os.fstat(fd)
     file = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
     id_ = Path(f"/proc/self/fd/{fd}").readlink().name.strip(".").partition(".")[0]
-    for tid in _tables(proc_fd, deadline):
+    for tid in descriptor_tables(proc_fd, deadline):
         task_fd = os.open(f"task/{tid}", _DIRECTORY, dir_fd=proc_fd)
         try:
             if any(
@@ -218,8 +218,12 @@ def _thread_with_lock(proc_fd: int, pid: int, fd: int, deadline: float) -> int:
     raise _not_held_by(pid, fd)
 
 
-def _tables(proc_fd: int, deadline: float) -> Iterator[int]:
-    """One thread of each distinct descriptor table of a process."""
+def descriptor_tables(proc_fd: int, deadline: float) -> Iterator[int]:
+    """One thread of each distinct descriptor table of a process.
+
+    Raises `InvalidInputError` (``HolderTooLarge``) when it is past ``deadline``, seconds
+    on the monotonic clock, and `OSError` when a thread ends meanwhile.
+    """
     seen: list[int] = []
     for name in _list(proc_fd, "task"):
         _require_time(deadline)

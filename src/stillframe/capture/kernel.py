@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import platform
+import socket
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
@@ -14,6 +15,8 @@ from typing import Final
 SYS_OPENAT2: Final = 437
 """The same on every architecture; Linux 5.6."""
 SYS_KCMP: Final = {"x86_64": 312, "aarch64": 272}[platform.machine()]
+SYS_PIDFD_GETFD: Final = 438
+"""The same on every architecture; Linux 5.6."""
 KCMP_FILES: Final = 2
 """include/uapi/linux/kcmp.h"""
 AT_EMPTY_PATH: Final = 0x1000
@@ -147,6 +150,34 @@ def same_descriptor_table(tid: int, other: int) -> bool:
     if answer < 0:
         raise _os_error(f"thread {tid}")
     return answer == 0
+
+
+def descriptor_of(pidfd: int, number: int) -> int:
+    """A descriptor of ours for what ``number`` is in a process's own table (pidfd_getfd(2)).
+
+    The table is that of its first thread; needs ptrace attach access.  Always close-on-exec.
+    """
+    fd: int = _libc.syscall(SYS_PIDFD_GETFD, pidfd, number, 0)
+    if fd < 0:
+        raise _os_error(f"descriptor {number}")
+    return fd
+
+
+def socket_kind(fd: int) -> tuple[int, int]:
+    """Family and type of a socket, such as ``AF_INET`` and ``SOCK_STREAM``.
+
+    Not by `socket.socket`: that asks for the name, too, and waits for the socket's lock
+    (``inet_getname``).
+    """
+    return _socket_option(fd, socket.SO_DOMAIN), _socket_option(fd, socket.SO_TYPE)
+
+
+def _socket_option(fd: int, option: int) -> int:
+    value, size = ctypes.c_int(), ctypes.c_uint32(ctypes.sizeof(ctypes.c_int))
+    answer = (ctypes.byref(value), ctypes.byref(size))
+    if _libc.getsockopt(fd, socket.SOL_SOCKET, option, *answer) != 0:
+        raise _os_error(f"descriptor {fd}")
+    return value.value
 
 
 def _os_error(what: str) -> OSError:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +30,7 @@ from stillframe.capture.handover import (
     discard,
     open_snapshot,
     release,
+    unclaimed,
 )
 from stillframe.capture.hs_err import HsErr, keep_hs_err, open_hs_err
 from stillframe.capture.identity import Holder, attest, still_holds
@@ -169,7 +171,7 @@ def capture(
             resources.callback(log.close)
             found, fact_errors = _take_facts(holder, snapshot, facts)
             if core is not None and holder is not None:
-                full = _take_core(holder, staged, core, claimed)
+                full = _take_core(holder, snapshot, staged, core, claimed)
             release(snapshot.fd)
             released_ns = clock()
             seen = _inspect(staged, complete=name.stage is Stage.CORE)
@@ -342,11 +344,18 @@ def _take_facts(
     return found, ()
 
 
-def _take_core(holder: Holder, staged: Staged, core: CoreWish, claimed: float) -> FullCore | str:
+def _take_core(
+    holder: Holder, snapshot: OpenSnapshot, staged: Staged, core: CoreWish, claimed: float
+) -> FullCore | str:
     request = core(holder)
     if not isinstance(request, CoreRequest):
         return f"no full core: {request}" if request else ""
-    return take_core(holder, staged.fd, staged.directory_fd, request, claimed)
+    take = partial(take_core, holder, staged.fd, staged.directory_fd, request, claimed)
+    if not request.shut_sockets:
+        return take()
+    # Another process gets it, which must not inherit our claim.
+    with unclaimed(snapshot.fd) as lock_fd:
+        return take(lock_fd=lock_fd)
 
 
 def _keep_core(full: FullCore | str) -> tuple[Copied | None, tuple[str, ...]]:

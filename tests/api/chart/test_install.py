@@ -62,6 +62,7 @@ def test_the_rendered_examples_are_current(kube: Kube) -> None:
         ("agnet.resources=1", "additional properties 'agnet' not allowed"),
         ("agent.privileged=true", "additional properties 'privileged' not allowed"),
         ("capture.holdMillis=60000", "maximum"),
+        ("capture.onHold=shutdownSockets", "allowShutdownSockets"),
         ("agent.settings.logLevel=debug", "does not match pattern"),
         ("image.registry=example.org/", "does not match pattern"),
     ],

@@ -148,6 +148,15 @@ def test_a_mistake_is_answered_with_a_warning_and_the_pod_starts(
     assert "InvalidCapture" in warnings
 
 
+def test_sockets_that_may_not_be_shut_down_are_a_warning(system: Kube, operator: Replica) -> None:
+    shop = cluster.namespace(system, **RESTRICTED)
+    asked = {"stillframe.dev/capture": "core", "stillframe.dev/on-hold": "shutdownSockets"}
+    made, warnings = dry_run(system, shop, cluster.pod("web", annotations=asked))
+    env = {entry["name"]: entry.get("value") for entry in made["spec"]["containers"][0]["env"]}
+    assert env["STILLFRAME_ON_HOLD"] == "none"
+    assert "stillframe.dev/on-hold 'shutdownSockets' is not allowed in this cluster" in warnings
+
+
 def test_with_the_webhook_down_pods_still_start(system: Kube, operator: Replica) -> None:
     shop = cluster.namespace(system, **RESTRICTED)
     point_webhooks(system, 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stillframe_agent.decide import SOCKETS_FORBIDDEN
 
 from stillframe import names
 from stillframe.corefile import CoreFile
@@ -69,6 +70,35 @@ def test_a_process_cannot_ask_for_itself(
 ) -> None:
     report = crash(start_agent, node, operator, {}, ASKED)
     assert report.captured == "snapshot"
+    assert list(report.soft_errors) == []
+
+
+SHUT = ASKED | {names.ENV_ON_HOLD: names.ON_HOLD_SHUTDOWN_SOCKETS}
+
+
+def test_sockets_are_touched_where_pod_and_agent_say_so(
+    start_agent: Callable[..., Agent], node: Node, operator: Operator
+) -> None:
+    """What becomes of them is in the capture's own tests; here it is no container's PID 1."""
+    report = crash(start_agent, node, operator, SHUT, shutdown_sockets=True)
+    assert report.captured == "core"
+    none = "no socket was shut down while the process was held: it is not PID 1 of a container"
+    assert list(report.soft_errors) == [none]
+
+
+def test_an_agent_that_may_not_touch_sockets_says_so(
+    start_agent: Callable[..., Agent], node: Node, operator: Operator
+) -> None:
+    report = crash(start_agent, node, operator, SHUT)
+    assert report.captured == "core"
+    assert list(report.soft_errors) == [SOCKETS_FORBIDDEN]
+
+
+def test_a_process_cannot_ask_for_its_sockets(
+    start_agent: Callable[..., Agent], node: Node, operator: Operator
+) -> None:
+    report = crash(start_agent, node, operator, ASKED, SHUT, shutdown_sockets=True)
+    assert report.captured == "core"
     assert list(report.soft_errors) == []
 
 

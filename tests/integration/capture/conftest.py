@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.capture.handover import SnapshotDirectory
-from tests.integration.capture.crash import CRASHER, LIBRARY, crash
+from tests.integration.capture.crash import CRASHER, LIBRARY, ROOT, crash
 
 
 def pytest_collection_modifyitems() -> None:
@@ -56,3 +57,19 @@ def orphan_thread(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = Path(__file__).with_name("orphan_thread.c")
     subprocess.run(["gcc", "-g", "-pthread", "-o", program, source], check=True)
     return program
+
+
+@pytest.fixture
+def silent_file(tmp_path: Path) -> Iterator[Path]:
+    """A file whose pages nobody ever gets."""
+    place = tmp_path / "silent"
+    place.mkdir()
+    with subprocess.Popen(
+        [sys.executable, ROOT / "tests/support/silent_fuse.py", place],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n", "needs root and /dev/fuse"
+        yield place / "file"
+        server.communicate()

@@ -176,22 +176,6 @@ def test_a_core_that_is_not_compressed_opens_as_it_is(
     assert '"on the heap"' in gdb(memories, taken.core, "x/s heap")
 
 
-@pytest.fixture
-def silent_file(tmp_path: Path) -> Iterator[Path]:
-    """A file whose pages nobody ever gets."""
-    place = tmp_path / "silent"
-    place.mkdir()
-    with subprocess.Popen(
-        [sys.executable, ROOT / "tests/support/silent_fuse.py", place],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n", "needs root and /dev/fuse"
-        yield place / "file"
-        server.communicate()
-
-
 def test_nobody_waits_for_a_fuse_server_that_is_silent(
     take: Callable[..., Taken], memories: Path, silent_file: Path
 ) -> None:

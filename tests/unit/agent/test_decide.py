@@ -1,9 +1,12 @@
 """What to do about a snapshot: share, queue, budget; and when a full core is taken."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from stillframe_agent.decide import (
     MIN_CORE_BYTES,
+    SOCKETS_FORBIDDEN,
     Budget,
     CoreDecision,
     CoreLimits,
@@ -81,6 +84,18 @@ def test_nothing_is_said_where_none_is_wanted() -> None:
 def test_node_and_disk_bound_a_core() -> None:
     assert core(Wish(True, 60)).request == CoreRequest(hold_seconds=10, max_bytes=1 << 30)
     assert core(WANTED, room=1 << 25).request == CoreRequest(hold_seconds=4, max_bytes=1 << 25)
+
+
+def test_sockets_are_shut_where_pod_and_node_want_it() -> None:
+    asked = Wish(core=True, hold_seconds=4, shut_sockets=True)
+    allowed = replace(CORES, shutdown_sockets=True)
+    both = decide_core(asked, allowed, running=0, room_bytes=1 << 40).request
+    assert both == CoreRequest(hold_seconds=4, max_bytes=1 << 30, shut_sockets=True)
+    unasked = decide_core(WANTED, allowed, running=0, room_bytes=1 << 40).request
+    assert unasked == CoreRequest(hold_seconds=4, max_bytes=1 << 30)
+    forbidden = core(asked).request
+    assert forbidden is not None
+    assert (forbidden.shut_sockets, forbidden.remark) == (False, SOCKETS_FORBIDDEN)
 
 
 def test_a_core_that_cannot_be_had_has_its_reason() -> None:

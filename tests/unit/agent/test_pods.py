@@ -97,6 +97,8 @@ def test_other_pods_logs_are_not_ours(tmp_path: Path) -> None:
         (["STILLFRAME_CAPTURE=snapshot", "STILLFRAME_CAPTURE=core"], Wish(True, 0.0)),
         (["STILLFRAME_HOLD_MS=-1", "STILLFRAME_HOLD_MS=\u0663", "junk", 7], Wish()),
         (["A=STILLFRAME_CAPTURE=core"], Wish()),
+        (["STILLFRAME_ON_HOLD=shutdownSockets"], Wish(shut_sockets=True)),
+        (["STILLFRAME_ON_HOLD=none"], Wish()),
         ([], Wish()),
     ],
 )

@@ -1,7 +1,7 @@
 """Injection by example: what a newcomer, an auditor and an odd pod would look at.
 
 Aspects: opt-in, skips with their reasons, the init container, volumes and mounts, LD_PRELOAD in all
-its forms, hold timeouts, chosen containers, native sidecars.
+its forms, hold timeouts, what is done on hold, chosen containers, native sidecars.
 """
 
 import copy
@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonpatch
 import pytest
+from msgspec.structs import replace
 from stillframe_operator.inject import Injection, Skip, inject
 from stillframe_operator.settings import Settings
 
@@ -46,6 +47,7 @@ def test_an_annotated_pod_gets_library_volume_variables_and_marks() -> None:
         "STILLFRAME_HOLD_MS": "2000",
         "STILLFRAME_MAX_BYTES": "4194304",
         "STILLFRAME_CAPTURE": "snapshot",
+        "STILLFRAME_ON_HOLD": "none",
     }
     assert app["volumeMounts"] == [
         {"name": "stillframe-lib", "mountPath": "/stillframe-lib", "readOnly": True},
@@ -280,6 +282,41 @@ def test_hold_timeouts_are_bounded(text: str, millis: int, warned: bool) -> None
     app = patched(pod(annotations))["spec"]["containers"][0]
     assert environment(app)["STILLFRAME_HOLD_MS"] == str(millis)
     assert bool(injection.warnings) is warned
+
+
+SHUT = "shutdownSockets"
+ALLOWED = Settings(namespace="stillframe", injector_image="injector:1", shutdown_sockets=True)
+BY_DEFAULT = replace(ALLOWED, on_hold=SHUT)
+
+
+@pytest.mark.parametrize(
+    ("level", "text", "settings", "value", "warned"),
+    [
+        ("core", None, SETTINGS, "none", ""),
+        ("core", "none", SETTINGS, "none", ""),
+        ("core", SHUT, SETTINGS, "none", "is not allowed in this cluster"),
+        ("core", SHUT, ALLOWED, SHUT, ""),
+        ("core", f" {SHUT} ", ALLOWED, SHUT, ""),
+        ("core", "shutdownsockets", ALLOWED, "none", "is not none or shutdownSockets"),
+        ("core", "", ALLOWED, "none", "is not none or shutdownSockets"),
+        ("snapshot", SHUT, ALLOWED, "none", "has an effect with stillframe.dev/capture: core only"),
+        ("core", None, BY_DEFAULT, SHUT, ""),
+        ("core", "none", BY_DEFAULT, "none", ""),
+        ("snapshot", None, BY_DEFAULT, "none", ""),
+    ],
+)
+def test_what_is_done_on_hold_is_known_allowed_and_of_effect(
+    level: str, text: str | None, settings: Settings, value: str, warned: str
+) -> None:
+    asked = {} if text is None else {names.ANNOTATION_ON_HOLD: text}
+    before = pod({"stillframe.dev/capture": level} | asked)
+    before["spec"]["containers"][0]["env"] = [{"name": "STILLFRAME_ON_HOLD", "value": "mine"}]
+    injection = inject(before, "shop", settings)
+    after = jsonpatch.apply_patch(copy.deepcopy(before), list(injection.patch))
+    env = after["spec"]["containers"][0]["env"]
+    assert [v["value"] for v in env if v["name"] == "STILLFRAME_ON_HOLD"] == [value]
+    assert len(injection.warnings) == bool(warned)
+    assert warned in "".join(injection.warnings)
 
 
 def test_the_level_reaches_the_container_whatever_the_pod_had_there() -> None:

@@ -39,6 +39,8 @@ def test_settings_come_from_the_environment() -> None:
         {variable("renew_seconds"): "14"},
         {variable("renew_seconds"): "2"},
         {variable("retry_seconds"): "0.5"},
+        {variable("on_hold"): "shutdown"},
+        {variable("on_hold"): "shutdownSockets"},
         {variable("namespace"): ""},
     ],
 )
