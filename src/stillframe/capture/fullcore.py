@@ -89,7 +89,9 @@ def take_core(
     staged = Staged(directory_fd, name, temporary, fd, os.fstat(fd).st_size, "")
     if outcome.dumped is None:
         staged.abandon()
-        return f"no full core: {outcome.refused}"
+        # What the tracer met then is only that the process was gone.
+        reason = outcome.refused if holder.alive() else "the process was killed meanwhile"
+        return f"no full core: {reason}"
     return FullCore(staged=staged, dumped=outcome.dumped, soft_errors=_lacks(outcome))
 
 
