@@ -49,7 +49,7 @@ class Kube:
         assert done.returncode == 0 or not check, said
         return done
 
-    def start(self, *command: str) -> "subprocess.Popen[bytes]":
+    def spawn(self, *command: str) -> "subprocess.Popen[bytes]":
         """Starts any command in `env`, whose output nobody reads."""
         return subprocess.Popen(
             command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
