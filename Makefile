@@ -44,9 +44,8 @@ generate: venv ## Everything generated: protocol, CRDs, note table, coverage, re
 	tests/integration/preload/matrix/generate-coverage
 	deploy/helm/render-examples
 
-generate-reports: build ## docs/reference/examples.md, from crashes of the examples in four languages
-	@$(MAKE) --no-print-directory -s -C examples languages
-	examples/generate-reports
+generate-reports: build ## docs/reference/examples.md, from crashes of the examples on a real cluster
+	UPDATE_EXAMPLES=1 $(PYTEST) tests/e2e/test_languages.py
 
 lock: venv ## Pin the dependencies anew
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --extra agent --extra operator pyproject.toml -o requirements.lock
@@ -61,7 +60,7 @@ format: venv ## Format Python and C
 
 type: venv ## mypy --strict
 	mypy src/stillframe agent/stillframe_agent operator/stillframe_operator tests/cluster tests/support
-	mypy --scripts-are-modules crds/generate examples/generate-reports preload/fuzz/make-corpus preload/generate-note tests/integration/preload/matrix/generate-coverage
+	mypy --scripts-are-modules crds/generate preload/fuzz/make-corpus preload/generate-note tests/integration/preload/matrix/generate-coverage
 
 lint: packages venv type ## Style, types, layers, C, shell, chart, generated files up to date
 	ruff format --check .

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from stillframe import names
@@ -63,7 +64,8 @@ def deaths(pod: Mapping[str, Any]) -> list[Crash]:
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     injected = _injected_containers(spec)
     found = []
-    for container in status.get("containerStatuses") or []:
+    statuses = [status.get(kind) or [] for kind in ("initContainerStatuses", "containerStatuses")]
+    for container in chain.from_iterable(statuses):
         if container["name"] not in injected:
             continue
         for state in (container.get("lastState") or {}, container.get("state") or {}):
@@ -108,7 +110,7 @@ def retractable(crash: Crash) -> list[Crash]:
 def _injected_containers(spec: Mapping[str, Any]) -> set[str]:
     return {
         container["name"]
-        for container in spec.get("containers") or []
+        for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
         if any(
             mount["name"] == names.VOLUME_SNAPSHOTS for mount in container.get("volumeMounts") or []
         )

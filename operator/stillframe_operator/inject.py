@@ -6,8 +6,8 @@ and limits, or whether it is admitted: the init container carries the
 resources of the pod's first container, which the namespace's LimitRange and
 quota have accepted already, and "init" never adds to "app" (the larger counts).
 
-App containers are injected; a native sidecar only if it is named by the
-annotation; plain init containers and ephemeral containers never.
+App containers are injected; init containers, native sidecars among them, only
+if they are named by the annotation; ephemeral containers never.
 """
 
 from collections.abc import Mapping, Sequence
@@ -166,12 +166,12 @@ def _chosen(
         for index, container in enumerate(spec.get("containers") or [])
         if named is None or container["name"] in named
     ]
-    sidecars = [
+    inits = [
         (f"/spec/initContainers/{index}", container)
         for index, container in enumerate(spec.get("initContainers") or [])
-        if named and container["name"] in named and container.get("restartPolicy") == "Always"
+        if named and container["name"] in named
     ]
-    return apps + sidecars
+    return apps + inits
 
 
 def _directory(container: Mapping[str, Any]) -> str | None:

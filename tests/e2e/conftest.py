@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.cluster import Cluster
-from tests.support.kube import Kube, until
+from tests.support.kube import Kube, Manifest, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "stillframe"
@@ -40,28 +41,39 @@ def kube(nodes: Cluster) -> Kube:
     return kube
 
 
-@pytest.fixture
-def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of the test's own that enforces PodSecurity *restricted*."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
+@contextmanager
+def restricted(kube: Kube, name: str) -> Iterator[None]:
+    """A namespace that enforces PodSecurity *restricted*."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": name, "labels": labels}
     kube.apply("default", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    yield name
+    yield
     kube.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.fixture
-def reports(kube: Kube, namespace: str) -> Callable[..., list[dict[str, Any]]]:
+def wait_for_reports(
+    kube: Kube, namespace: str, total: int = 1, seconds: float = 30.0
+) -> list[Manifest]:
     """Waits until the namespace's reports count ``total`` crashes in all; returns them."""
 
-    def wait_for(total: int = 1, seconds: float = 30.0) -> list[dict[str, Any]]:
-        def found() -> list[dict[str, Any]] | None:
-            items = kube.items("crashreports", "-n", namespace)
-            counted = sum(item.get("status", {}).get("count", 0) for item in items)
-            assert counted <= total, f"{counted} crashes were counted where {total} happened"
-            return items if counted == total else None
+    def found() -> list[Manifest] | None:
+        items = kube.items("crashreports", "-n", namespace)
+        counted = sum(item.get("status", {}).get("count", 0) for item in items)
+        assert counted <= total, f"{counted} crashes were counted where {total} happened"
+        return items if counted == total else None
 
-        return until(found, f"{total} crash(es) to be counted in {namespace}", seconds)
+    return until(found, f"{total} crash(es) to be counted in {namespace}", seconds)
 
-    return wait_for
+
+@pytest.fixture
+def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A restricted namespace of the test's own."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
+    with restricted(kube, name):
+        yield name
+
+
+@pytest.fixture
+def reports(kube: Kube, namespace: str) -> Callable[..., list[Manifest]]:
+    """`wait_for_reports` of the test's namespace."""
+    return partial(wait_for_reports, kube, namespace)

@@ -8,6 +8,12 @@ IDLE = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done")
 GO_FILE = "/dev/shm/go"
 CRASH_ON_GO = ("sh", "-c", f"until test -e {GO_FILE}; do sleep 0.1; done; exec {CRASHER} null_read")
 """A command that crashes once somebody makes `GO_FILE`."""
+CRASH_ON_TERM = (
+    "sh",
+    "-c",
+    f"trap 'exec {CRASHER} null_read' TERM; while :; do sleep 0.1; done",
+)
+"""A command that crashes when it is told to end."""
 EAT_MEMORY = ("python3", "-c", "b'x' * (1 << 30)")
 CRASHERS_IMAGE = "localhost/stillframe/crashers:dev"
 RESTRICTED = {

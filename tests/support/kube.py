@@ -49,6 +49,12 @@ class Kube:
         assert done.returncode == 0 or not check, said
         return done
 
+    def spawn(self, *command: str) -> "subprocess.Popen[bytes]":
+        """Starts any command in `env`, whose output nobody reads."""
+        return subprocess.Popen(
+            command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Standard output of kubectl."""
         return self.run("kubectl", *arguments, stdin=stdin, check=check).stdout

@@ -100,7 +100,9 @@ def take_core(
     staged = Staged(directory_fd, name, temporary, fd, os.fstat(fd).st_size, "")
     if outcome.dumped is None:
         staged.abandon()
-        return "; ".join((f"no full core: {outcome.refused}", *_beside(request, outcome)))
+        # What the tracer met then is only that the process was gone.
+        reason = outcome.refused if holder.alive() else "the process was killed meanwhile"
+        return "; ".join((f"no full core: {reason}", *_beside(request, outcome)))
     soft_errors = (*_lacks(outcome), *_beside(request, outcome))
     return FullCore(staged=staged, dumped=outcome.dumped, soft_errors=soft_errors)
 

@@ -84,6 +84,16 @@ def test_a_kill_after_deletion_began_is_no_death() -> None:
     assert len(deaths(pod(ended(finishedAt="2026-01-02T03:03:59Z"), **going))) == 1
 
 
+def test_an_init_container_that_was_injected_counts() -> None:
+    told = pod({})
+    told["spec"]["initContainers"] = [
+        {"name": "proxy", "volumeMounts": [{"name": "stillframe-shm"}]}
+    ]
+    told["status"]["initContainerStatuses"] = [{"name": "proxy", "state": ended()}]
+    [death] = deaths(told)
+    assert death.pod.container == "proxy"
+
+
 def test_a_container_that_was_not_injected_is_not_ours() -> None:
     dead = pod(ended())
     dead["status"]["containerStatuses"][0]["name"] = "other"

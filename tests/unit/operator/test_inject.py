@@ -1,7 +1,7 @@
 """Injection by example: what a newcomer, an auditor and an odd pod would look at.
 
 Aspects: opt-in, skips with their reasons, the init container, volumes and mounts, LD_PRELOAD in all
-its forms, hold timeouts, what is done on hold, chosen containers, native sidecars.
+its forms, hold timeouts, what is done on hold, chosen containers, init containers.
 """
 
 import copy
@@ -247,15 +247,18 @@ def test_only_the_named_containers_are_injected() -> None:
     assert "env" in second
 
 
-def test_a_native_sidecar_is_injected_only_by_name() -> None:
+def test_init_containers_are_injected_only_by_name() -> None:
     sidecar = {"name": "proxy", "restartPolicy": "Always"}
-    inits = [{"name": "migrate"}, sidecar]
+    inits = [{"name": "migrate"}, sidecar, {"name": "seed"}]
     annotations = {"stillframe.dev/capture": "true"}
     unnamed = patched(pod(annotations, initContainers=inits))["spec"]["initContainers"]
     assert all("env" not in container for container in unnamed)
     annotations["stillframe.dev/containers"] = "proxy,migrate"
     named = patched(pod(annotations, initContainers=inits))["spec"]["initContainers"]
-    assert [container["name"] for container in named if "env" in container] == ["proxy"]
+    assert [container["name"] for container in named if "env" in container] == [
+        "migrate",
+        "proxy",
+    ]
 
 
 def test_naming_no_container_is_said() -> None:
