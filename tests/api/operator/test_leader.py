@@ -196,11 +196,11 @@ async def test_kopf_refreshes_fetch_commands_when_the_artifacts_pod_changes(
     until(lambda: fetch() == command("artifacts-3"), "the command of the third pod")
     await agent().place(placed(crash, answer, url="", deleted=True))
     assert fetch() == ""
-    cluster.forget(system, third)
-    fourth = serve("artifacts-4")
     other = report(made)
     await agent().submit(other)
-    until(lambda: command_of(other) != "", "a refresh")
+    cluster.forget(system, third)
+    fourth = serve("artifacts-4")
+    until(lambda: "artifacts-4" in command_of(other), "a refresh")
     assert fetch() == ""
     cluster.forget(system, fourth)
 
