@@ -11,8 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
+import obstore
 import pytest
 from msgspec.structs import replace
 from stillframe_agent.manifest import Manifest, decode
@@ -71,6 +73,54 @@ async def test_a_file_that_changed_on_disk_is_refused(
     (tmp_path / "file").write_bytes(bytes(size))
     with pytest.raises(PermanentError, match="is not what was written"):
         await store.put("shop/1/file", tmp_path / "file", size, "0" * 64)
+
+
+@pytest.mark.parametrize("left", [0, 1, None])
+async def test_a_copy_that_is_not_there_as_it_was_acknowledged_is_none(
+    server: S3Server, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, left: int | None
+) -> None:
+    """``left`` is what the store has of it a moment later, in bytes; None: nothing."""
+    copy = server.root / "evidence/cluster-1/shop/1/file"
+    put = obstore.put_async
+
+    async def put_and_lose(*arguments: Any, **options: Any) -> object:
+        result = await put(*arguments, **options)
+        if left is None:
+            copy.unlink()
+        else:
+            os.truncate(copy, left)
+        return result
+
+    monkeypatch.setattr(obstore, "put_async", put_and_lose)
+    with pytest.raises(TemporaryError, match="as size and ETag, not"):
+        await store.put("shop/1/file", b"abc", 3, hashlib.sha256(b"abc").hexdigest())
+
+
+def test_a_sample_that_is_not_in_the_store_yet_stays_on_the_node_past_its_age(
+    server: S3Server, start_agent: Callable[..., Agent], pod: Pod, operator: Operator
+) -> None:
+    settings = {
+        "upload_url": URL,
+        "upload_endpoint": server.endpoint,
+        "upload_region": REGION,
+        "upload_dir": server.credentials,
+    }
+    first = start_agent(**settings).wait_ready()
+    first.wait_watching(pod)
+    server.stop()
+    pod.crash().wait(timeout=20)
+    (report,) = operator.wait_reports(1)
+    wait_until("an empty spool", lambda: first.metric("spool_items") == 0)
+    first.kill()
+    second = start_agent(**settings, artifacts_age_seconds=1e-3).wait_ready()
+    operator.wait_rounds(2)
+    assert [manifest.report_id for manifest in second.manifests()] == [report.id]
+    server.start()
+    second.wait_metric('artifacts_deleted_total{why="age"}')
+    copy = server.root / f"evidence/cluster-1/{pod.namespace}/{report.id}"
+    assert (copy / names.ARTIFACT_MANIFEST).exists()
+    operator.wait("its end", lambda: any(place.deleted for place in operator.places))
+    assert operator.places[-1].url == f"{URL}/{pod.namespace}/{report.id}/"
 
 
 async def test_a_file_that_has_gone_is_refused(store: ObjectStore, tmp_path: Path) -> None:

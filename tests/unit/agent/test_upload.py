@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from stillframe_agent.artifacts import Artifacts
-from stillframe_agent.manifest import KeptFile, Manifest, Phase
+from stillframe_agent.manifest import KeptFile, Manifest, Phase, decode
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.pods import PodIdentity
 from stillframe_agent.quota import Quota
@@ -93,6 +93,21 @@ async def test_the_manifest_comes_last(tmp_path: Path) -> None:
     done = artifacts.get(f"{1:032x}")
     assert done is not None
     assert [kept.url for kept in done.files] == [f"s3://bucket/{key}" for key in store.keys[:2]]
+
+
+async def test_a_file_is_in_the_journal_before_the_next_is_sent(tmp_path: Path) -> None:
+    metrics = Metrics()
+    artifacts = store_of(tmp_path, QUOTA, metrics, manifest(1))
+    seen = []
+
+    class Watching(Store):
+        async def put(self, key: str, source: Path | bytes, size: int, sha256: str) -> None:
+            on_disk = decode((tmp_path / f"{1:032x}" / names.ARTIFACT_MANIFEST).read_bytes())
+            seen.append([kept.file for kept in on_disk.files if kept.url])
+            await super().put(key, source, size, sha256)
+
+    await upload(Watching(), artifacts, metrics)
+    assert seen == [[], ["a"], ["a", "b"]]
 
 
 async def test_a_sample_that_cannot_be_read_is_refused_and_the_others_go_on(
