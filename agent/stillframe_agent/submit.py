@@ -285,7 +285,9 @@ class Submitter:
 
     async def _place_all(self) -> None:
         """Tell CrashReports where samples are; raises what ends this round, the next goes on."""
-        for manifest, deleted in self._artifacts.unplaced():
+        unplaced = self._artifacts.unplaced()
+        random.shuffle(unplaced)  # one that fails for ever must not be in front of the others
+        for manifest, deleted in unplaced:
             await self._place(
                 manifest.report_id,
                 manifest.crash_report,

@@ -48,7 +48,7 @@ def from_request(request: intake_pb2.PlaceRequest) -> Placement:
 
 
 def _require_own_directory(placement: Placement) -> None:
-    """The agents' rule, so that an URL can show no other sample, nor anything but one."""
+    """The agents' rule, so that a URL can show no other sample, nor anything but one."""
     directory = f"/{placement.namespace}/{placement.report_id}/"
     store = placement.url.removesuffix(directory)
     if (
