@@ -101,6 +101,7 @@ test-api: venv packages ## A real etcd and kube-apiserver: CRDs, webhook, RBAC, 
 	$(PYTEST) tests/api
 
 test-e2e: venv build ## A real two-node Kubernetes
+	@tests/s3/build > /dev/null
 	$(PYTEST) tests/e2e
 
 ci: test ## What CI runs

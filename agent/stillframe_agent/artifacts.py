@@ -3,6 +3,9 @@
 ``<state>/artifacts/<report id>/`` holds the snapshot, the rendered and the
 structured report and the `Manifest`.  The artifacts pod serves these files to
 ``kubectl cp``, so directories are 0750 and files 0640 of its group.
+
+A sample is deleted by a rename, which succeeds on a full disk too.  Its
+manifest stays under the new name until its CrashReport has been told.
 """
 
 import logging
@@ -54,6 +57,8 @@ class Artifacts:
         """Of a sample's manifest file: who writes it has read what it was before."""
         self._manifests: dict[str, Manifest] = {}
         self._bytes: dict[str, int] = {}
+        self._deleted: dict[str, Manifest] = {}
+        """Of samples whose CrashReport still says that they are here."""
 
     def load(self) -> list[Manifest]:
         """Read what an earlier agent left; the samples that are not reported yet.
@@ -68,6 +73,9 @@ class Artifacts:
         unfinished = []
         for directory in self.root.iterdir():
             manifest = _read(directory)
+            if directory.name.startswith(_TRASH):
+                self._deleted.update(_emptied(directory, manifest))
+                continue
             if manifest is None:
                 shutil.rmtree(directory)
                 continue
@@ -91,6 +99,7 @@ class Artifacts:
         with self._lock:
             if manifest.report_id in self._manifests:
                 return None
+            self._forget(manifest.report_id)
             directory.mkdir(mode=0o750)
             try:
                 (directory / names.ARTIFACT_MANIFEST).write_bytes(encode(manifest))
@@ -123,6 +132,22 @@ class Artifacts:
             manifests = [one for one in self._manifests.values() if one.pending]
         return [one.report_id for one in sorted(manifests, key=lambda one: one.created)]
 
+    def unplaced(self) -> list[tuple[Manifest, bool]]:
+        """What CrashReports do not say yet: samples, and whether they have been deleted here."""
+        with self._lock:
+            uploaded = [one for one in self._manifests.values() if one.url and not one.placed]
+            return [(one, False) for one in uploaded] + [
+                (one, True) for one in self._deleted.values()
+            ]
+
+    def placed(self, report_id: str, *, deleted: bool) -> None:
+        """The CrashReport knows, or does not want to; raises `OSError` when our disk refuses."""
+        if not deleted:
+            self.revise(report_id, placed=True)
+            return
+        with self._lock:
+            self._forget(report_id)
+
     def path(self, report_id: str) -> Path:
         """The directory of a sample."""
         return self.root / report_id
@@ -131,6 +156,7 @@ class Artifacts:
         """Delete a sample, entirely or not at all; one that is gone is fine.
 
         ``why`` is a metric label; empty for a sample that never came to be.
+        Raises `OSError`.
         """
         with self._lock:
             self._delete(report_id, why)
@@ -221,15 +247,22 @@ class Artifacts:
         self._count()
 
     def _delete(self, report_id: str, why: str) -> None:
-        if self._manifests.pop(report_id, None) is None:
+        manifest = self._manifests.pop(report_id, None)
+        if manifest is None:
             return
         del self._bytes[report_id], self._writing[report_id]
         trash = self.root / f"{_TRASH}{report_id}"
         self.path(report_id).rename(trash)
-        shutil.rmtree(trash)
+        # Who deleted a CrashReport knows that its samples go.
+        self._deleted.update(_emptied(trash, None if why == "tombstone" else manifest))
         if why:
             self._metrics.artifacts_deleted.labels(why).inc()
         self._count()
+
+    def _forget(self, report_id: str) -> None:
+        """A deleted sample, for good; one that is gone is fine."""
+        if self._deleted.pop(report_id, None) is not None:
+            shutil.rmtree(self.root / f"{_TRASH}{report_id}")
 
     def _count(self) -> None:
         self._metrics.artifact_samples.set(len(self._bytes))
@@ -238,17 +271,29 @@ class Artifacts:
 
 def _read(directory: Path) -> Manifest | None:
     """The manifest of a directory that is worth keeping."""
-    if not _REPORT_ID.fullmatch(directory.name):
+    report_id = directory.name.removeprefix(_TRASH)
+    if not _REPORT_ID.fullmatch(report_id):
         return None
     try:
         manifest = decode((directory / names.ARTIFACT_MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
-    if manifest.report_id != directory.name:
+    if manifest.report_id != report_id:
         return None
     if manifest.phase is Phase.CAPTURING and not (directory / names.ARTIFACT_SNAPSHOT).exists():
         return None
     return manifest
+
+
+def _emptied(trash: Path, manifest: Manifest | None) -> dict[str, Manifest]:
+    """Delete a deleted sample but for what remains to be told: its manifest, by report id."""
+    if manifest is None or not manifest.crash_report_uid:
+        shutil.rmtree(trash)
+        return {}
+    for path in trash.iterdir():
+        if path.name != names.ARTIFACT_MANIFEST:
+            path.unlink()
+    return {manifest.report_id: manifest}
 
 
 def _take_stock(manifest: Manifest, directory: Path) -> Manifest:

@@ -87,15 +87,18 @@ class Manifest(_Record, frozen=True, kw_only=True):
     """The CrashReport that counted it; empty until acknowledged."""
     crash_report: str = ""
     """Its ``namespace/name``."""
-    uploaded: bool = False
-    """Whether all files, and this manifest, are in the object store."""
+    url: str = ""
+    """Of the directory in the object store that has all files, and this manifest, which comes
+    last; ends in a slash.  Empty until then."""
     upload_refused: str = ""
     """Why they never will be."""
+    placed: bool = False
+    """Whether the CrashReport says ``url``."""
 
     @property
     def pending(self) -> bool:
         """Whether it is to be uploaded, where uploads are wanted: a CrashReport shows it."""
-        return bool(self.crash_report_uid) and not self.uploaded and not self.upload_refused
+        return bool(self.crash_report_uid) and not self.url and not self.upload_refused
 
 
 def encode(manifest: Manifest) -> bytes:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from stillframe import names
+from stillframe.api.crashreport import MAX_STORE_URL, STORE_URL
 from stillframe.capture.corejob import Compression
 from stillframe.capture.facts import FactsPolicy
 from stillframe.errors import PermanentError
 
 ENV_PREFIX: Final = "STILLFRAME_AGENT_"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-_BUCKET_URL: Final = re.compile(
-    r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()-]+)*/?", re.ASCII
-)
+_BUCKET_URL: Final = re.compile(f"{STORE_URL}/?")
+_BUCKET_URL_BYTES: Final = MAX_STORE_URL - len("/") - 63 - len("/") - 32 - len("/")
+"""The rest is for a sample's namespace and report id."""
 _ENDPOINT: Final = re.compile(r"https?://[\w.\[\]:-]+/?", re.ASCII)
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -121,6 +122,8 @@ class Settings:
                 raise _bad(name, f"makes no sense: {error}") from error
         if self.upload_url and not _BUCKET_URL.fullmatch(self.upload_url):
             raise _bad("upload_url", "must be s3://bucket or s3://bucket/prefix")
+        if len(self.upload_url) > _BUCKET_URL_BYTES:
+            raise _bad("upload_url", f"must not be longer than {_BUCKET_URL_BYTES} characters")
         if self.upload_endpoint and not _ENDPOINT.fullmatch(self.upload_endpoint):
             raise _bad("upload_endpoint", "must be http://host:port or https://host:port")
         if self.log_level not in LOG_LEVELS:

@@ -1,21 +1,29 @@
 """Submit: reports from the spool to the operator, until each one is acknowledged.
 
 Flows in: report ids.  Flows out: acknowledgements in the artifacts' manifests,
-and deletions the operator asks for.  gRPC over TLS with the operator's own CA;
-we connect, it never does.
+deletions the operator asks for, and where samples are that are not only here,
+or here no more.  gRPC over TLS with the operator's own CA; we connect, it never
+does.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 
 from stillframe.errors import PermanentError, StillframeError, TemporaryError
-from stillframe.rpc.v1.intake_pb2 import Report, SubmitRequest, SubmitResponse, SyncRequest
+from stillframe.rpc.v1.intake_pb2 import (
+    PlaceRequest,
+    Report,
+    SubmitRequest,
+    SubmitResponse,
+    SyncRequest,
+)
 from stillframe.rpc.v1.intake_pb2_grpc import IntakeStub
 from stillframe_agent.artifacts import Artifacts
 from stillframe_agent.backoff import Backoff
@@ -59,6 +67,10 @@ class Intake(Protocol):
         """Hand over a report; raises `TemporaryError` or `PermanentError`."""
         ...
 
+    async def place(self, request: PlaceRequest) -> None:
+        """Say where a sample is; raises `TemporaryError` or `PermanentError`."""
+        ...
+
     async def tombstones(self) -> Sequence[str]:
         """UIDs of CrashReports that were deleted; raises `StillframeError`."""
         ...
@@ -79,35 +91,45 @@ class GrpcIntake:
 
     async def submit(self, report: Report) -> SubmitResponse:
         """Hand over a report; the answer comes when the API server has it."""
-        stub = await self._stub()
+        stub, token = await self._stub(), self._token()
         try:
-            answer = await stub.Submit(
-                SubmitRequest(report=report), metadata=self._token(), timeout=_DEADLINE_SECONDS
-            )
-        except grpc.aio.AioRpcError as error:
-            self.refusal = error.code().name
+            with self._answering():
+                request = SubmitRequest(report=report)
+                answer = await stub.Submit(request, metadata=token, timeout=_DEADLINE_SECONDS)
+        except StillframeError:
             self._metrics.submissions.labels(self.refusal).inc()
-            raise _converted(error) from error
-        self.answered = time.monotonic()
+            raise
         self._metrics.submissions.labels("OK").inc()
         return answer
+
+    async def place(self, request: PlaceRequest) -> None:
+        """Say where a sample is; the answer comes when the API server has it."""
+        stub = await self._stub()
+        with self._answering():
+            await stub.Place(request, metadata=self._token(), timeout=_DEADLINE_SECONDS)
 
     async def tombstones(self) -> Sequence[str]:
         """What of our artifacts has to go."""
         stub = await self._stub()
         request = SyncRequest(node=self._settings.node_name)
-        try:
+        with self._answering():
             answer = await stub.Sync(request, metadata=self._token(), timeout=_DEADLINE_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            self.refusal = error.code().name
-            raise _converted(error) from error
-        self.answered = time.monotonic()
         return [tombstone.uid for tombstone in answer.tombstones]
 
     async def close(self) -> None:
         """Hang up."""
         if self._channel is not None:
             await self._channel.close()
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Remembers how a call ended, and makes its failure one of ours."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            self.refusal = error.code().name
+            raise _converted(error) from error
+        self.answered = time.monotonic()
 
     async def _stub(self) -> "IntakeAsyncStub":
         """A stub of a channel that trusts the CA as it is on disk now."""
@@ -206,7 +228,11 @@ class Submitter:
             else:
                 self._backoff.succeeded()
                 try:
-                    await asyncio.to_thread(self._acknowledged, report_id, answer)
+                    await self._acknowledged(report_id, answer)
+                except TemporaryError as error:
+                    event(log, logging.DEBUG, f"ignoring a failed Place: {error}")
+                    self._later(report_id, self._retry_seconds)
+                    return
                 except OSError as error:
                     event(
                         log,
@@ -216,37 +242,71 @@ class Submitter:
                     )
                     self._later(report_id, self._retry_seconds)
                     return
-                if answer.uid and answer.sample_kept:
-                    self._kept(report_id)
 
     def _later(self, report_id: str, seconds: float) -> None:
         """Deliver again after ``seconds`` and a little, meanwhile others have their turn."""
         seconds *= random.uniform(1.0, 1.5)  # noqa: S311
         asyncio.get_running_loop().call_later(seconds, self.submit, report_id)
 
-    def _acknowledged(self, report_id: str, answer: SubmitResponse) -> None:
-        """Remember who counted the report, then forget it."""
-        if answer.uid:
+    async def _acknowledged(self, report_id: str, answer: SubmitResponse) -> None:
+        """Remember who counted the report, then forget it; raises `TemporaryError`, `OSError`."""
+        if answer.uid and answer.sample_kept:
             name = f"{answer.namespace}/{answer.name}"
-            self._artifacts.revise(report_id, crash_report=name, crash_report_uid=answer.uid)
-            if not answer.sample_kept:
-                self._artifacts.delete(report_id, "surplus")
-        self._spool.remove(report_id)
+            await asyncio.to_thread(
+                self._artifacts.revise, report_id, crash_report=name, crash_report_uid=answer.uid
+            )
+            if self._artifacts.get(report_id) is None:
+                # Deleted before anybody knew whom to tell: the report waited for the operator.
+                await self._place(report_id, name, answer.uid, deleted=True)
+        elif answer.uid:
+            await asyncio.to_thread(self._artifacts.delete, report_id, "surplus")
+        await asyncio.to_thread(self._spool.remove, report_id)
         event(log, logging.DEBUG, "report acknowledged", report=report_id, uid=answer.uid)
+        if answer.uid and answer.sample_kept:
+            self._kept(report_id)
 
     async def _sync(self, seconds: float) -> None:
-        """Ask what to delete; a failure is silent here, `_deliver` tells of an outage."""
+        """Delete what has to go, and say where samples are; `_deliver` tells of an outage."""
         while True:
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
             try:
                 await asyncio.to_thread(self._artifacts.enforce)
                 uids = await self._intake.tombstones()
                 deleted = await asyncio.to_thread(self._artifacts.delete_of_crash_reports, uids)
+                if deleted:
+                    event(
+                        log, logging.INFO, "deleted artifacts of deleted reports", samples=deleted
+                    )
+                await self._place_all()
             except StillframeError as error:
                 event(log, logging.DEBUG, f"ignoring a failed Sync: {error}")
-                continue
             except OSError as error:
-                event(log, logging.ERROR, f"our disk refused a deletion: {error}")
-                continue
-            if deleted:
-                event(log, logging.INFO, "deleted artifacts of deleted reports", samples=deleted)
+                event(log, logging.ERROR, f"our disk refused a deletion or its record: {error}")
+
+    async def _place_all(self) -> None:
+        """Tell CrashReports where samples are; raises what ends this round, the next goes on."""
+        unplaced = self._artifacts.unplaced()
+        random.shuffle(unplaced)  # one that fails for ever must not be in front of the others
+        for manifest, deleted in unplaced:
+            await self._place(
+                manifest.report_id,
+                manifest.crash_report,
+                manifest.crash_report_uid,
+                url=manifest.url,
+                deleted=deleted,
+            )
+            await asyncio.to_thread(self._artifacts.placed, manifest.report_id, deleted=deleted)
+
+    async def _place(
+        self, report_id: str, crash_report: str, uid: str, *, url: str = "", deleted: bool
+    ) -> None:
+        """Tell a CrashReport where its sample is, or that it would never say; `TemporaryError`."""
+        namespace, _, name = crash_report.partition("/")
+        request = PlaceRequest(
+            report_id=report_id, namespace=namespace, name=name, uid=uid, url=url, deleted=deleted
+        )
+        try:
+            await self._intake.place(request)
+        except PermanentError as error:
+            why = f"the CrashReport does not say where its sample is: {error}"
+            event(log, logging.ERROR, why, report=report_id)

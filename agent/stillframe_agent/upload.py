@@ -3,7 +3,8 @@
 Flows in: report ids.  Flows out: copies under ``<namespace>/<report id>/<file>``,
 and in each sample's manifest where they are.  The manifest is the journal: an
 agent that died goes on with the first file that is not in it.  The manifest's
-own copy is the last: a sample that has one is whole.
+own copy is the last: a sample that has one is whole, and its CrashReport is
+told so (`submit`).
 """
 
 import asyncio
@@ -123,13 +124,12 @@ class Uploader:
                 files = (*manifest.files[:index], there, *manifest.files[index + 1 :])
                 await self._journal(manifest.report_id, files=files)
                 return
-        whole = replace(manifest, uploaded=True)
-        data = encode(whole)
+        url = f"{self._store.url}/{prefix}/"
+        data = encode(replace(manifest, url=url))
         key = f"{prefix}/{names.ARTIFACT_MANIFEST}"
         await self._store.put(key, data, len(data), hashlib.sha256(data).hexdigest())
-        await self._journal(manifest.report_id, uploaded=True)
+        await self._journal(manifest.report_id, url=url)
         self._metrics.uploads.labels("ok").inc()
-        url = f"{self._store.url}/{prefix}/"
         event(log, logging.INFO, "sample uploaded", report=manifest.report_id, url=url)
 
     async def _journal(self, report_id: str, **changes: object) -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from stillframe.rpc.v1 import intake_pb2_grpc
 from stillframe_operator import handlers, health, lease
+from stillframe_operator.artifacts import ArtifactsPods
 from stillframe_operator.callers import Callers
 from stillframe_operator.certs import Certificates
 from stillframe_operator.controllers import Controllers
@@ -91,11 +92,11 @@ def _leader(
 ) -> Leader:
     loop = asyncio.get_running_loop()
     watch = DeathWatch(kube, settings, store, recorder)
-    fetch = FetchCommands(kube, store)
+    fetch = FetchCommands(kube, store, ArtifactsPods(kube, settings))
     controllers = Controllers(
         [
             handlers.workloads(loop, watch.notice, tombstones.bury),
-            handlers.artifacts_pods(loop, settings.namespace, fetch.notice),
+            handlers.artifacts_pods(loop, settings.namespace, fetch.notice, fetch.gone),
         ]
     )
     return Leader(

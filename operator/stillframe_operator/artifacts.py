@@ -13,11 +13,12 @@ SELECTOR: Final = f"app.kubernetes.io/component={names.COMPONENT_ARTIFACTS}"
 _CACHE_SECONDS: Final = 10.0
 
 
-def serving(pod: Object) -> bool:
-    """Return whether ``pod`` can be copied from now."""
-    return (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get(
-        "deletionTimestamp"
-    )
+def template_of(pod: Object) -> str:
+    """Return the command that copies from ``pod``; empty where nothing can be copied now."""
+    metadata, phase = pod["metadata"], (pod.get("status") or {}).get("phase")
+    if phase != "Running" or metadata.get("deletionTimestamp"):
+        return ""
+    return fetch_template(metadata["namespace"], metadata["name"])
 
 
 class ArtifactsPods:
@@ -36,11 +37,18 @@ class ArtifactsPods:
         known = self._known.get(node)
         if known is not None and self._clock() < known[0]:
             return known[1]
+        template = (await self._serving(f"spec.nodeName={node}")).get(node, "")
+        if template:  # otherwise a pod may begin to serve in a moment
+            self._known[node] = (self._clock() + _CACHE_SECONDS, template)
+        return template
+
+    async def fetch_templates(self) -> dict[str, str]:
+        """Return the commands of all nodes that have one, as it is now."""
+        return await self._serving("")
+
+    async def _serving(self, field_selector: str) -> dict[str, str]:
         pods = await self._kube.items(
             path("v1", "pods", self._namespace),
-            {"labelSelector": SELECTOR, "fieldSelector": f"spec.nodeName={node}"},
+            {"labelSelector": SELECTOR, "fieldSelector": field_selector},
         )
-        name = next((pod["metadata"]["name"] for pod in pods if serving(pod)), None)
-        template = fetch_template(self._namespace, name) if name else ""
-        self._known[node] = (self._clock() + _CACHE_SECONDS, template)
-        return template
+        return {pod["spec"]["nodeName"]: template for pod in pods if (template := template_of(pod))}

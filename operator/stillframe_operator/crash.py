@@ -15,13 +15,15 @@ from stillframe.errors import InvalidInputError
 from stillframe.rpc.v1 import intake_pb2
 from stillframe_operator.text import clean
 
-_ID: Final = re.compile(r"[0-9a-f]{32}")
-_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_UID: Final = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,62}")
+REPORT_ID: Final = re.compile(r"[0-9a-f]{32}")
+LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+UID: Final = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,62}")
 _CONTAINER_ID: Final = re.compile(r"[0-9a-f]{0,64}")
 _FINGERPRINT: Final = re.compile(r"v[0-9]{1,3}:[0-9a-f]{8,64}")
 _SIGNAL: Final = re.compile(r"SIG[A-Z0-9+]{1,12}")
+_FILE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CAPTURED: Final = ("snapshot", "core", "none")
 _MAX_ARTIFACTS: Final = 8
 _MAX_AHEAD: Final = timedelta(minutes=5)
@@ -74,18 +76,18 @@ def from_report(report: intake_pb2.Report, node: str, now: datetime) -> Crash:
     if not datetime(2020, 1, 1, tzinfo=UTC) < crashed_at:
         raise InvalidInputError("BadReport", f"crashed_at {crashed_at} is not a time")
     return Crash(
-        id=_matching("id", report.id, _ID),
+        id=matching("id", report.id, REPORT_ID),
         time=crashed_at if crashed_at <= now + _MAX_AHEAD else now,
         node=node,
         pod=Pod(
-            namespace=_matching("pod.namespace", pod.namespace, _LABEL),
-            name=_matching("pod.name", pod.name, _NAME),
-            uid=_matching("pod.uid", pod.uid, _UID),
-            container=_matching("pod.container", pod.container, _LABEL),
-            container_id=_matching("pod.container_id", pod.container_id, _CONTAINER_ID),
+            namespace=matching("pod.namespace", pod.namespace, LABEL),
+            name=matching("pod.name", pod.name, NAME),
+            uid=matching("pod.uid", pod.uid, UID),
+            container=matching("pod.container", pod.container, LABEL),
+            container_id=matching("pod.container_id", pod.container_id, _CONTAINER_ID),
         ),
-        signal=_matching("signal.name", report.signal.name, _SIGNAL),
-        fingerprint=_matching("fingerprint", report.fingerprint, _FINGERPRINT),
+        signal=matching("signal.name", report.signal.name, _SIGNAL),
+        fingerprint=matching("fingerprint", report.fingerprint, _FINGERPRINT),
         cause=clean(report.cause, 256),
         message=clean(_paragraph(report), 1024),
         captured=_one_of("captured", report.captured, _CAPTURED),
@@ -93,7 +95,12 @@ def from_report(report: intake_pb2.Report, node: str, now: datetime) -> Crash:
         stack=tuple(clean(line, MAX_STACK_LINE) for line in report.stack[:MAX_STACK_LINES]),
         held_millis=max(-1, min(report.held_millis, 3_600_000)),
         artifacts=tuple(
-            SampleArtifact(kind=clean(a.kind, 64), bytes=min(a.bytes, 1 << 50))
+            SampleArtifact(
+                kind=clean(a.kind, 32),
+                file=matching("artifact.file", a.file, _FILE),
+                bytes=min(a.bytes, 1 << 50),
+                sha256=matching("artifact.sha256", a.sha256, _SHA256),
+            )
             for a in report.artifacts[:_MAX_ARTIFACTS]
         ),
         attested=report.attested,
@@ -106,9 +113,10 @@ def _paragraph(report: intake_pb2.Report) -> str:
     return f"{report.message} Incomplete: {missing}." if missing else report.message
 
 
-def _matching(field: str, value: str, pattern: re.Pattern[str]) -> str:
+def matching(field: str, value: str, pattern: re.Pattern[str], reason: str = "BadReport") -> str:
+    """Return ``value`` if all of it fits ``pattern``; raises InvalidInputError(``reason``)."""
     if pattern.fullmatch(value) is None:
-        raise InvalidInputError("BadReport", f"{field} {clean(value, 64)!r} is malformed")
+        raise InvalidInputError(reason, f"{field} {clean(value, 64)!r} is malformed")
     return value
 
 

@@ -9,10 +9,10 @@ wear out the node's disk.
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -29,6 +29,7 @@ from stillframe.api.crashreport import (
     Workload,
 )
 from stillframe_operator.crash import Crash
+from stillframe_operator.placement import Placement
 from stillframe_operator.text import clean, parse_time, rfc3339
 
 MAX_BATCH: Final = MAX_RECENT_REPORTS // 2
@@ -137,19 +138,36 @@ def retract(old: CrashReportStatus, report_id: str) -> CrashReportStatus:
     )
 
 
-def with_fetch(old: CrashReportStatus, artifacts_pods: dict[str, str]) -> CrashReportStatus:
+def place(old: CrashReportStatus, placement: Placement, now: datetime) -> CrashReportStatus:
+    """Say of a sample where its files are now; ``old`` where it is not listed.
+
+    What a placement says only ever becomes true: their order does not matter.
+    """
+    sample = old.samples.get(placement.report_id)
+    if sample is None:
+        return old
+    if placement.url:
+        sample = msgspec.structs.replace(sample, url=placement.url)
+    if placement.deleted:
+        sample = msgspec.structs.replace(sample, fetch="", expires=None)
+    return _with_samples(old, {**old.samples, placement.report_id: sample}, now)
+
+
+def with_fetch(
+    old: CrashReportStatus, templates: Mapping[str, str], now: datetime
+) -> CrashReportStatus:
     """Return ``old`` with each sample's command naming its node's artifacts pod of today.
 
-    ``artifacts_pods`` maps nodes to commands without the report id's place
-    filled in (see ``fetch_command``); nodes it does not name stay as they are.
+    ``templates`` maps every node that has such a pod to its ``fetch_template``.
+    Without one, or where the node has deleted the files, there is no command.
     """
     samples = {
-        key: msgspec.structs.replace(sample, fetch=artifacts_pods[sample.node].format(id=key))
-        if sample.node in artifacts_pods and sample.artifacts
+        key: msgspec.structs.replace(sample, fetch=templates.get(sample.node, "").format(id=key))
+        if sample.expires
         else sample
         for key, sample in old.samples.items()
     }
-    return msgspec.structs.replace(old, samples=samples)
+    return _with_samples(old, samples, now)
 
 
 def fetch_template(namespace: str, artifacts_pod: str) -> str:
@@ -193,6 +211,18 @@ def _sample(arrival: Arrival) -> Sample:
     )
 
 
+def _with_samples(
+    old: CrashReportStatus, samples: dict[str, Sample], now: datetime
+) -> CrashReportStatus:
+    conditions = [
+        _condition(old.conditions, _available(samples), now)
+        if condition.type == "ArtifactsAvailable"
+        else condition
+        for condition in old.conditions
+    ]
+    return _fitting(msgspec.structs.replace(old, samples=samples, conditions=conditions))
+
+
 def _described(status: CrashReportStatus, newest: Arrival) -> CrashReportStatus:
     crash = newest.crash
     return msgspec.structs.replace(
@@ -215,12 +245,11 @@ def _conditions(
     now: datetime,
 ) -> list[Condition]:
     crash = newest.crash
-    kept = any(sample.artifacts for sample in samples.values())
     verified = newest.verified in ("Attested", "ApiServer")
     wanted = [
         ("Captured", crash.captured != "none", _REASONS[crash.captured], ""),
         ("Verified", verified, newest.verified, _VERIFIED.get(newest.verified, "")),
-        ("ArtifactsAvailable", kept, "OnNode" if kept else "None", ""),
+        _available(samples),
         (
             "Throttled",
             refused > 0,
@@ -228,19 +257,39 @@ def _conditions(
             f"{refused} reports were asked to come later" if refused else "",
         ),
     ]
-    before = {condition.type: condition for condition in old}
-    return [
-        Condition(
-            type=kind,
-            status="True" if value else "False",
-            reason=reason,
-            message=message,
-            last_transition_time=before[kind].last_transition_time
-            if kind in before and before[kind].status == ("True" if value else "False")
-            else rfc3339(now),
-        )
-        for kind, value, reason, message in wanted
-    ]
+    return [_condition(old, one, now) for one in wanted]
+
+
+def _available(samples: dict[str, Sample]) -> tuple[str, bool, str, str]:
+    """Whether any sample's files can be had now, and where most easily."""
+    kind, kept = "ArtifactsAvailable", samples.values()
+    if any(sample.fetch for sample in kept):
+        return kind, True, "OnNode", ""
+    if any(sample.url for sample in kept):
+        return kind, True, "InStore", "No node serves them: each sample's url has copies."
+    if any(sample.expires for sample in kept):
+        why = "The nodes are gone, or no artifacts pod runs there now."
+        return kind, False, "NotServed", why
+    if any(sample.artifacts for sample in kept):
+        return kind, False, "Deleted", "The nodes deleted them: too old, or no room."
+    return kind, False, "None", ""
+
+
+def _condition(
+    old: Sequence[Condition], wanted: tuple[str, bool, str, str], now: datetime
+) -> Condition:
+    kind, value, reason, message = wanted
+    status: Literal["True", "False"] = "True" if value else "False"
+    before = next((condition for condition in old if condition.type == kind), None)
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=before.last_transition_time
+        if before is not None and before.status == status
+        else rfc3339(now),
+    )
 
 
 def _fitting(status: CrashReportStatus) -> CrashReportStatus:

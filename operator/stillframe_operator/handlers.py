@@ -48,14 +48,15 @@ def workloads(
     return Watch("workloads", registry, f"{names.LABEL_INJECTED}=true")
 
 
-def artifacts_pods(loop: asyncio.AbstractEventLoop, namespace: str, pod_seen: Notice) -> Watch:
+def artifacts_pods(
+    loop: asyncio.AbstractEventLoop, namespace: str, pod_seen: Notice, pod_gone: Notice
+) -> Watch:
     """Watch the artifacts DaemonSet's pods in ``namespace``."""
     registry = _registry()
 
     @kopf.on.event("v1", "pods", registry=registry)
     async def artifacts_pod(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
-        if type != "DELETED":
-            loop.call_soon_threadsafe(pod_seen, dict(body))
+        loop.call_soon_threadsafe(pod_gone if type == "DELETED" else pod_seen, dict(body))
 
     return Watch("artifacts", registry, artifacts.SELECTOR, namespace)
 

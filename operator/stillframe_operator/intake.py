@@ -1,4 +1,4 @@
-"""The intake: agents submit crashes and ask what has to go.
+"""The intake: agents submit crashes, say where samples are, and ask what has to go.
 
 ``Intake`` is the gRPC shell; ``Desk`` is the sentence: authenticate, read the
 report, find its pod and owner, count it.
@@ -21,6 +21,7 @@ from stillframe_operator.crash import Crash, from_report
 from stillframe_operator.events import PodEvent, Recorder
 from stillframe_operator.kube import Kube, Object, path
 from stillframe_operator.limits import Limiter
+from stillframe_operator.placement import from_request
 from stillframe_operator.settings import Settings
 from stillframe_operator.store import NamespaceGoneError, Recorded, Store, ThrottledError
 from stillframe_operator.tombstones import Tombstones
@@ -33,6 +34,8 @@ RETRY_AFTER: Final = "retry-after-ms"
 """Trailing metadata of RESOURCE_EXHAUSTED and UNAVAILABLE: milliseconds."""
 _GONE_RATE, _GONE_BURST = 2.0, 50.0
 """Reports per second and node about pods nobody can check any more."""
+_PLACE_RATE, _PLACE_BURST = 5.0, 50.0
+"""Placements per second and node: each reads a CrashReport, and may write it."""
 
 
 class Desk:
@@ -47,6 +50,7 @@ class Desk:
         self._artifact_life = timedelta(seconds=settings.artifact_seconds)
         self._grace = timedelta(seconds=settings.death_grace_seconds)
         self._gone = Limiter(_GONE_RATE, _GONE_BURST)
+        self._places = Limiter(_PLACE_RATE, _PLACE_BURST)
 
     async def submit(self, caller: Caller, report: intake_pb2.Report) -> Recorded | None:
         """Count ``report``; None when its namespace is gone.
@@ -58,7 +62,7 @@ class Desk:
         _require_own_node(caller, report.node)
         pod = await self._pod(crash)
         if pod is None:
-            self._admit_gone(caller)
+            _admit(self._gone, caller, "too many reports of pods that are gone")
             workload = await self._owners.of_gone(crash.pod.namespace, crash.pod.name)
         elif (pod.get("spec") or {}).get("nodeName") != caller.node:
             raise ForbiddenError(f"the pod does not run on {caller.node}")
@@ -83,16 +87,19 @@ class Desk:
             await self._recorder.tell(_captured(crash, recorded))
         return recorded
 
+    async def place(self, caller: Caller, request: intake_pb2.PlaceRequest) -> None:
+        """Write down where a sample's files are; done also when nobody wants to know.
+
+        Raises InvalidInputError, ForbiddenError or TemporaryError.
+        """
+        placement = from_request(request)
+        _admit(self._places, caller, "too many placements of samples")
+        await self._store.place(placement, caller.node)
+
     async def _pod(self, crash: Crash) -> Object | None:
         """Return the reported pod; None when it is gone, or another has its name by now."""
         pod = await self._kube.find(path("v1", "pods", crash.pod.namespace, crash.pod.name))
         return pod if pod is not None and pod["metadata"]["uid"] == crash.pod.uid else None
-
-    def _admit_gone(self, caller: Caller) -> None:
-        wait = self._gone.wait(caller.node, time.monotonic())
-        if wait > 0:
-            raise ThrottledError("too many reports of pods that are gone", wait)
-        self._gone.take(caller.node)
 
 
 class Intake(intake_pb2_grpc.IntakeServicer):
@@ -128,11 +135,25 @@ class Intake(intake_pb2_grpc.IntakeServicer):
         metrics.CALLS.labels("Sync", "ok").inc()
         return intake_pb2.SyncResponse(tombstones=[intake_pb2.Tombstone(uid=u) for u in uids])
 
+    async def Place(  # noqa: N802 -- the name in the protocol
+        self, request: intake_pb2.PlaceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> intake_pb2.PlaceResponse:
+        """Write down where a sample's files are."""
+        await _answered("Place", context, self._place(request, context))
+        metrics.CALLS.labels("Place", "ok").inc()
+        return intake_pb2.PlaceResponse()
+
     async def _submit(
         self, request: intake_pb2.SubmitRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Recorded | None:
         caller = await self._callers.authenticate(_authorization(context))
         return await self._desk.submit(caller, request.report)
+
+    async def _place(
+        self, request: intake_pb2.PlaceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        caller = await self._callers.authenticate(_authorization(context))
+        await self._desk.place(caller, request)
 
     async def _sync(
         self, request: intake_pb2.SyncRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -178,6 +199,13 @@ def _authorization(context: grpc.aio.ServicerContext[Any, Any]) -> str:
         if key == "authorization" and isinstance(value, str):
             return value
     return ""
+
+
+def _admit(limiter: Limiter, caller: Caller, why_not: str) -> None:
+    wait = limiter.wait(caller.node, time.monotonic())
+    if wait > 0:
+        raise ThrottledError(why_not, wait)
+    limiter.take(caller.node)
 
 
 def _require_own_node(caller: Caller, node: str) -> None:

@@ -13,7 +13,7 @@ SKIPS: Final = Counter("stillframe_skips_total", "Pods not injected, by reason."
 CALLS: Final = Counter(
     "stillframe_intake_calls_total",
     "Calls of agents, by answer.",
-    ["call", "result"],  # Submit or Sync; ok, namespace_gone, or the gRPC status
+    ["call", "result"],  # Submit, Place or Sync; ok, namespace_gone, or the gRPC status
 )
 SUBMITTING: Final = Gauge("stillframe_submits_in_flight", "Reports not answered yet.")
 SUBMIT_SECONDS: Final = Histogram(

@@ -25,10 +25,12 @@ from stillframe import names
 from stillframe.api.crashreport import CrashReportSpec, CrashReportStatus, Workload
 from stillframe.errors import PermanentError, TemporaryError
 from stillframe_operator import deaths, group, metrics
+from stillframe_operator.callers import ForbiddenError
 from stillframe_operator.crash import Crash
 from stillframe_operator.group import Arrival
 from stillframe_operator.kube import Kube, Object, RefusedError, crashreport_path
 from stillframe_operator.limits import Limiter
+from stillframe_operator.placement import Placement
 from stillframe_operator.settings import Settings
 
 _ATTEMPTS: Final = 50
@@ -121,6 +123,28 @@ class Store:
                     await self.remove(namespace, metadata["name"], metadata["resourceVersion"])
                 elif await self.update_status(report, status):
                     break
+
+    async def place(self, placement: Placement, node: str) -> None:
+        """Write where a sample's files are, for an agent on ``node``; returns when it is stored.
+
+        Also when nobody wants to know: its CrashReport is gone, or lists it no
+        more.  Raises ForbiddenError for a sample of another node, or TemporaryError.
+        """
+        where = crashreport_path(placement.namespace, placement.name)
+        for _ in range(_ATTEMPTS):
+            report = await self._kube.find(where)
+            if report is None or report["metadata"]["uid"] != placement.uid:
+                return
+            old = status_of(report)
+            sample = old.samples.get(placement.report_id)
+            if sample is not None and sample.node != node:
+                raise ForbiddenError(f"the sample is not of {node}")
+            new = group.place(old, placement, datetime.now(UTC))
+            if new == old or await self.update_status(report, new):
+                return
+        raise TemporaryError(
+            f"CrashReport {placement.namespace}/{placement.name} changes too often"
+        )
 
     async def remove(self, namespace: str, name: str, resource_version: str) -> bool:
         """Delete a report unless somebody wrote it since ``resource_version``; False: they did."""

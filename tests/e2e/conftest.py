@@ -16,13 +16,18 @@ SYSTEM = "stillframe"
 """Namespace of the release."""
 
 
-def install(kube: Kube) -> None:
-    """``helm install``, as the README says it, with quick polling for the tests."""
+def install(kube: Kube, *values: str) -> None:
+    """``helm install``, as the README says it, or an upgrade to ``values`` (``name=value``)."""
     kube.run(
         "helm", "upgrade", "--install", "stillframe", str(ROOT / "deploy/helm/stillframe"),
         "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "180s",
         "--set", "image.registry=localhost/stillframe", "--set", "image.tag=dev",
+        *(option for value in values for option in ("--set-string", value)),
     )  # fmt: skip
+    for component in ("agent", "artifacts"):
+        # Helm counts a DaemonSet as there while as many as may be unavailable are not.
+        daemons = f"daemonset/stillframe-{component}"
+        kube.kubectl("rollout", "status", "-n", SYSTEM, daemons, "--timeout=120s")
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,24 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stillframe_operator.crash import Crash, Pod
-from stillframe_operator.group import Arrival, fetch_template, merge, report_name, retract, spec_of
+from stillframe_operator.group import (
+    Arrival,
+    fetch_template,
+    merge,
+    place,
+    report_name,
+    retract,
+    spec_of,
+    with_fetch,
+)
+from stillframe_operator.placement import Placement
 from stillframe_operator.workload import workload
 
 from stillframe.api.crashreport import (
     MAX_OBJECT_BYTES,
     MAX_RECENT_REPORTS,
     MAX_SAMPLES,
+    MAX_STORE_URL,
     CrashReportStatus,
     SampleArtifact,
 )
@@ -39,7 +50,7 @@ def arrivals(draw: st.DrawFn) -> Arrival:
         stack=tuple(draw(st.lists(hard, max_size=3))) * 20,
         artifacts=tuple(draw(st.sampled_from([(), (SampleArtifact(kind="core", bytes=1),)]))),
     )
-    return Arrival(crash, image=draw(hard), fetch=draw(hard))
+    return Arrival(crash, image=draw(hard), fetch=draw(hard), expires=crash.time)
 
 
 batches = st.lists(st.lists(arrivals(), max_size=8), max_size=8)
@@ -106,15 +117,75 @@ def test_the_largest_reports_for_ever_fill_the_object_and_no_more() -> None:
             message=wide * 4,
             captured="core",
             stack=(wide,) * 64,
-            artifacts=(SampleArtifact(kind="k" * 64, bytes=1 << 50),) * 8,
+            artifacts=(
+                SampleArtifact(kind="k" * 32, file="f" * 32, bytes=1 << 50, sha256="0" * 64),
+            )
+            * 8,
         )
         fetch = fetch_template("n" * 63, "p" * 253).format(id=crash.id)
-        status = merge(status, [Arrival(crash, image=wide, fetch=fetch)], NOW).status
+        arrival = Arrival(crash, image=wide, fetch=fetch, expires=NOW)
+        status = merge(status, [arrival], NOW).status
+        status = place(status, at(crash.id, url="u" * MAX_STORE_URL), NOW)
     assert status.count == 100
     assert len(status.recent_reports) == MAX_RECENT_REPORTS
     assert status.recent_reports[-1].id == f"{99:032x}"
     assert sorted(status.samples) == [f"{n:032x}" for n in (0, 96, 97, 98, 99)]
     assert len(msgspec.json.encode(status)) <= MAX_OBJECT_BYTES
+
+
+def at(report_id: str, url: str = "", *, deleted: bool = False) -> Placement:
+    return Placement(report_id, "shop", "web", "u", url, deleted)
+
+
+placements = st.builds(
+    at,
+    st.integers(0, 40).map("{:032x}".format),
+    st.sampled_from(["", "s3://one/"]),
+    deleted=st.booleans(),
+)
+
+
+@given(st.lists(arrivals(), max_size=8), st.lists(placements, max_size=8), st.randoms())
+def test_where_samples_are_does_not_depend_on_the_order_in_which_it_is_told(
+    incoming: list[Arrival], told: list[Placement], random: Random
+) -> None:
+    first = merge(CrashReportStatus(), incoming, NOW).status
+    once = again = first
+    for placement in told:
+        once = place(once, placement, NOW)
+    for placement in random.sample([*told, *told], 2 * len(told)):
+        again = place(again, placement, NOW)
+    assert (once.samples, once.conditions) == (again.samples, again.conditions)
+    assert set(once.samples) == set(first.samples)
+    for key, sample in once.samples.items():
+        mine = [one for one in told if one.report_id == key]
+        assert bool(sample.url) == any(one.url for one in mine)
+        if any(one.deleted for one in mine):
+            assert (sample.fetch, sample.expires) == ("", None)
+        else:
+            assert sample.fetch == first.samples[key].fetch
+
+
+@given(
+    st.lists(arrivals(), min_size=1, max_size=8), st.lists(placements, max_size=40), st.booleans()
+)
+def test_the_condition_says_where_the_files_can_be_had(
+    incoming: list[Arrival], told: list[Placement], served: bool
+) -> None:
+    status = merge(CrashReportStatus(), incoming, NOW).status
+    for placement in told:
+        status = place(status, placement, NOW)
+    status = with_fetch(status, {"n": "kubectl cp {id}"} if served else {"m": "other"}, NOW)
+    (said,) = (c for c in status.conditions if c.type == "ArtifactsAvailable")
+    samples = status.samples.values()
+    on_node = {key for key, sample in status.samples.items() if sample.expires}
+    fetched = {key for key, sample in status.samples.items() if sample.fetch}
+    assert fetched == (on_node if served else set())
+    assert all(status.samples[key].fetch == f"kubectl cp {key}" for key in fetched)
+    assert (said.reason == "OnNode") == bool(fetched)
+    assert (said.reason in ("OnNode", "InStore")) == (bool(fetched) or any(s.url for s in samples))
+    assert said.reason != "Deleted" or not on_node
+    assert (said.status == "True") == (said.reason in ("OnNode", "InStore"))
 
 
 @given(st.lists(arrivals(), max_size=8), arrivals())

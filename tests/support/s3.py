@@ -15,9 +15,10 @@ SECONDS = 20.0
 
 
 class S3Server:
-    """A server on loopback; a context manager."""
+    """A server on one address of this machine; a context manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
+        self._address = address
         self.root = directory / "objects"
         self.credentials = directory / "credentials-of-clients"
         """A directory, as mounted from a Secret."""
@@ -27,13 +28,13 @@ class S3Server:
         self._binary = subprocess.run(
             [BUILD], check=True, stdout=subprocess.PIPE, text=True
         ).stdout.strip()
-        self._port = _free_port()
+        self._port = _free_port(address)
         self._tls: tuple[Path, Path] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}"
+        return f"http{'s' if self._tls else ''}://{self._address}:{self._port}"
 
     def use_tls(self, certificate: bytes, key: bytes) -> None:
         """From the next start on."""
@@ -58,7 +59,7 @@ class S3Server:
         self._process = subprocess.Popen(
             [
                 *(self._binary, "--access", KEY, "--secret", SECRET, "--region", REGION),
-                *("--port", f"127.0.0.1:{self._port}", "--quiet"),
+                *("--port", f"{self._address}:{self._port}", "--quiet"),
                 *(("--cert", self._tls[0], "--key", self._tls[1]) if self._tls else ()),
                 *("posix", self.root),
             ],
@@ -95,11 +96,11 @@ class S3Server:
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+            return probe.connect_ex((self._address, self._port)) == 0
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -16,6 +16,10 @@ MAX_RECENT_REPORTS = 64
 MAX_STACK_LINES = 64
 MAX_STACK_LINE = 256
 MAX_OBJECT_BYTES = 32 * 1024
+MAX_STORE_URL = 512
+STORE_URL = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*"
+"""Bucket and prefix of an object store.  Nothing in it means anything to a shell or a terminal, or
+can hold credentials, a port or a signature: people copy it into commands."""
 
 Name = Annotated[str, Meta(max_length=253)]
 Ref = Annotated[str, Meta(max_length=64 + 253)]
@@ -64,12 +68,23 @@ class CrashReportSpec(_Object, frozen=True, kw_only=True):
 
 
 class SampleArtifact(_Object, frozen=True, kw_only=True):
-    """One file kept on the node for a sample."""
+    """One file of a sample."""
 
     kind: Annotated[
-        Short, Meta(description="snapshot, core, hs_err (a JVM's log), facts or report.")
+        Annotated[str, Meta(max_length=32)],
+        Meta(
+            description="snapshot, core, hs_err (a JVM's log), facts, bundle (for gdb) or report."
+        ),
     ]
+    file: Annotated[
+        Annotated[str, Meta(max_length=32)],
+        Meta(description="Its name, on the node and below the sample's url."),
+    ] = ""
     bytes: Annotated[int, Meta(ge=0, description="Size in bytes.")]
+    sha256: Annotated[
+        Annotated[str, Meta(max_length=64)],
+        Meta(description="SHA-256 in lower-case hex: a copy that has another is not the evidence."),
+    ] = ""
 
 
 class Sample(_Object, frozen=True, kw_only=True):
@@ -82,15 +97,25 @@ class Sample(_Object, frozen=True, kw_only=True):
     held_millis: Annotated[
         int, Meta(description="Milliseconds the dying process was held; -1 when not known.")
     ] = -1
-    artifacts: Annotated[
-        list[SampleArtifact], Meta(max_length=8, description="Files kept on the node.")
-    ] = []
+    artifacts: Annotated[list[SampleArtifact], Meta(max_length=8, description="Its files.")] = []
     fetch: Annotated[
-        Paragraph, Meta(description="Command that copies the artifacts to your machine.")
+        Paragraph,
+        Meta(description="Command that copies the artifacts from the node; gone once they are."),
     ] = ""
-    expires: Annotated[Time, Meta(description="When the node may delete the artifacts.")] | None = (
-        None
-    )
+    expires: (
+        Annotated[
+            Time, Meta(description="When the node may delete the artifacts; gone once it has.")
+        ]
+        | None
+    ) = None
+    """Set as long as the node has them: ``fetch`` may be empty because nothing serves them now."""
+    url: Annotated[
+        Annotated[str, Meta(max_length=MAX_STORE_URL, pattern=f"^({STORE_URL}/)?$")],
+        Meta(
+            description="Where verified copies of all files, and manifest.json, are in the object"
+            " store; empty while there are none."
+        ),
+    ] = ""
 
 
 class RecentReport(_Object, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ SPEC = CrashReportSpec(
     signal="SIGSEGV",
     fingerprint="v1:0123456789abcdef",
 )
+LARGEST_ARTIFACT = SampleArtifact(kind="k" * 32, file="f" * 32, bytes=2**40, sha256="0" * 64)
 LARGEST = CrashReportStatus(
     count=10**12,
     first_seen=NOW,
@@ -52,8 +53,9 @@ LARGEST = CrashReportStatus(
             node="n" * 253,
             captured="snapshot",
             held_millis=12,
-            artifacts=[SampleArtifact(kind="snapshot", bytes=2**40)] * 8,
+            artifacts=[LARGEST_ARTIFACT] * 8,
             fetch="f" * 1024,
+            url=f"s3://{'b' * 63}/{'u' * (crashreport.MAX_STORE_URL - 70)}/",
             expires=NOW,
         )
         for i in range(crashreport.MAX_SAMPLES)
@@ -196,6 +198,19 @@ def test_what_exceeds_a_bound_is_refused(
     accepted, said = write_status(crds, namespace, status)
     assert not accepted
     assert where in said
+
+
+@pytest.mark.parametrize(
+    "url", ["https://bucket/x/", "s3://bucket/x", "s3://k:s@bucket/x/", "s3://bucket/$(id)/"]
+)
+def test_an_odd_url_of_a_sample_is_refused(
+    crds: Kube, namespace: str, create: Create, url: str
+) -> None:
+    create()
+    sample = {"time": NOW, "pod": "p", "node": "n", "captured": "snapshot", "url": url}
+    accepted, said = write_status(crds, namespace, {"samples": {"0": sample}})
+    assert not accepted
+    assert "status.samples.0.url" in said
 
 
 def test_a_condition_type_occurs_once(crds: Kube, namespace: str, create: Create) -> None:

@@ -33,9 +33,29 @@ def report(made: Manifest, **fields: object) -> intake_pb2.Report:
         captured="snapshot",
         held_millis=12,
         attested=True,
-        artifacts=[intake_pb2.Artifact(kind="snapshot", file="snapshot.core", bytes=65536)],
+        artifacts=[
+            intake_pb2.Artifact(
+                kind="snapshot", file="snapshot.core", bytes=65536, sha256="ab" * 32
+            )
+        ],
     )
     result.crashed_at.FromDatetime(datetime.now(UTC))
+    for name, value in fields.items():
+        setattr(result, name, value)
+    return result
+
+
+def placed(
+    crash: intake_pb2.Report, answer: intake_pb2.SubmitResponse, **fields: object
+) -> intake_pb2.PlaceRequest:
+    """Where the sample of ``crash`` is: in the store, unless ``fields`` say otherwise."""
+    result = intake_pb2.PlaceRequest(
+        report_id=crash.id,
+        namespace=answer.namespace,
+        name=answer.name,
+        uid=answer.uid,
+        url=f"s3://evidence/cluster-1/{answer.namespace}/{crash.id}/",
+    )
     for name, value in fields.items():
         setattr(result, name, value)
     return result
@@ -62,6 +82,9 @@ class Agent:
     async def submit(self, crash: intake_pb2.Report) -> intake_pb2.SubmitResponse:
         request = intake_pb2.SubmitRequest(report=crash)
         return await self.stub.Submit(request, metadata=self._metadata, timeout=DEADLINE)
+
+    async def place(self, where: intake_pb2.PlaceRequest) -> None:
+        await self.stub.Place(where, metadata=self._metadata, timeout=DEADLINE)
 
     async def sync(self, node: str = "") -> set[str]:
         request = intake_pb2.SyncRequest(node=node)

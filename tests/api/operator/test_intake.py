@@ -2,7 +2,7 @@
 
 Aspects: the CrashReport a report becomes, grouping, two replicas (the same report twice, exact
 counts under concurrency), tokens, nodes, pods and namespaces that are gone, hostile reports,
-pressure, a replica that ends.
+pressure, a replica that ends; where a sample is: told, told twice, by nobody who may, of nothing.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import pytest
 
 from stillframe.rpc.v1 import intake_pb2
 from tests.api.operator import cluster
-from tests.api.operator.agent import Agent, published_ca, report
+from tests.api.operator.agent import Agent, placed, published_ca, report
 from tests.api.operator.cluster import crashreports
 from tests.api.operator.conftest import RunReplica
 from tests.api.operator.process import Replica
@@ -92,7 +92,7 @@ async def test_a_report_becomes_a_crashreport_of_its_workload(
     assert conditions == {
         "Captured": ("True", "Snapshot"),
         "Verified": ("True", "Attested"),
-        "ArtifactsAvailable": ("True", "OnNode"),
+        "ArtifactsAvailable": ("False", "NotServed"),
         "Throttled": ("False", "WithinLimits"),
     }
     told = until(lambda: cluster.events(system, shop, "CrashCaptured"), "the event on the pod")
@@ -305,6 +305,153 @@ async def test_a_replica_that_ends_answers_what_it_has_taken(
     assert status == 0
     [found] = crashreports(system, shop)
     assert found["status"]["count"] == 6
+
+
+async def test_a_crashreport_says_where_its_sample_is(
+    system: Kube, agent: MakeAgent, shop: str
+) -> None:
+    crash = report(cluster.created(system, shop, cluster.pod("solo")))
+    one, two = agent(which=0), agent(which=1)
+    answer = await one.submit(crash)
+    uploaded = placed(crash, answer)
+    deleted = placed(crash, answer, url="", deleted=True)
+
+    await one.place(uploaded)
+    [told] = crashreports(system, shop)
+    sample = told["status"]["samples"][crash.id]
+    assert sample["url"] == f"s3://evidence/cluster-1/{shop}/{crash.id}/"
+    assert sample["artifacts"] == [
+        {"kind": "snapshot", "file": "snapshot.core", "bytes": 65536, "sha256": "ab" * 32}
+    ]
+    assert "expires" in sample
+    assert available(told) == ("True", "InStore")
+
+    await two.place(deleted)
+    await one.place(uploaded)  # a call that was overtaken
+    [later] = crashreports(system, shop)
+    sample = later["status"]["samples"][crash.id]
+    assert (sample["url"], "expires" in sample, "fetch" in sample) == (uploaded.url, False, False)
+    version = later["metadata"]["resourceVersion"]
+    await asyncio.gather(one.place(uploaded), two.place(deleted))
+    [same] = crashreports(system, shop)
+    assert same["metadata"]["resourceVersion"] == version
+    assert same["status"]["count"] == 1
+
+
+async def test_a_sample_that_was_deleted_and_is_nowhere_else_is_said_to_be_gone(
+    system: Kube, agent: MakeAgent, shop: str
+) -> None:
+    crash = report(cluster.created(system, shop, cluster.pod("solo")))
+    answer = await agent().submit(crash)
+    await agent().place(placed(crash, answer, url="", deleted=True))
+    [told] = crashreports(system, shop)
+    assert available(told) == ("False", "Deleted")
+
+
+async def test_what_nobody_wants_to_know_is_acknowledged_and_forgotten(
+    system: Kube, agent: MakeAgent, shop: str
+) -> None:
+    crash = report(cluster.created(system, shop, cluster.pod("solo")))
+    answer = await agent().submit(crash)
+    [before] = crashreports(system, shop)
+    never_heard = report({"metadata": {"namespace": shop, "name": "solo", "uid": "aa"}})
+    for unwanted in (
+        placed(never_heard, answer),
+        placed(crash, answer, uid="aa-bb"),
+        placed(crash, answer, name="never-made"),
+        placed(
+            crash,
+            answer,
+            namespace="was-here",
+            url=f"s3://evidence/was-here/{crash.id}/",
+        ),
+    ):
+        await agent().place(unwanted)
+    assert crashreports(system, shop) == [before]
+    system.kubectl("delete", "crashreport", "-n", shop, answer.name)
+    await agent().place(placed(crash, answer))
+    assert crashreports(system, shop) == []
+
+
+async def test_only_the_agent_of_a_samples_node_says_where_it_is(
+    system: Kube, agent: MakeAgent, shop: str
+) -> None:
+    crash = report(cluster.created(system, shop, cluster.pod("solo")))
+    answer = await agent().submit(crash)
+    [before] = crashreports(system, shop)
+    for token, code in (
+        ("nonsense", grpc.StatusCode.UNAUTHENTICATED),
+        (cluster.agent_token(system, cluster.NODES[1]), grpc.StatusCode.PERMISSION_DENIED),
+    ):
+        for where in (placed(crash, answer), placed(crash, answer, url="", deleted=True)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await agent(token=token).place(where)
+            assert caught.value.code() is code
+    assert crashreports(system, shop) == [before]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example.org/",
+        "s3://evidence/cluster-1/",
+        "s3://evidence/{namespace}/{id}/\nfetch: rm -rf /",
+        "s3://key:secret@evidence/{namespace}/{id}/",
+        "s3://evidence/?X-Amz-Signature=1/{namespace}/{id}/",
+        "s3://evidence/" + "x" * 9999 + "/{namespace}/{id}/",
+    ],
+)
+async def test_an_odd_place_is_refused_for_good(
+    system: Kube, agent: MakeAgent, shop: str, url: str
+) -> None:
+    crash = report(cluster.created(system, shop, cluster.pod("solo")))
+    answer = await agent().submit(crash)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await agent().place(placed(crash, answer, url=url.format(namespace=shop, id=crash.id)))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    [found] = crashreports(system, shop)
+    assert "url" not in found["status"]["samples"][crash.id]
+
+
+async def test_places_and_counts_do_not_lose_each_other(
+    system: Kube, agent: MakeAgent, shop: str
+) -> None:
+    made = cluster.deployment_pod(system, shop, "web")
+    crashes = [report(made) for _ in range(5)]
+    answers = [await agent().submit(crash) for crash in crashes]
+    await asyncio.gather(
+        *(agent(which=n % 2).submit(report(made)) for n in range(40)),
+        *(
+            agent(which=n % 2).place(placed(crash, answer))
+            for n, (crash, answer) in enumerate(zip(crashes, answers, strict=True))
+        ),
+    )
+    [found] = crashreports(system, shop)
+    assert found["status"]["count"] == 45
+    assert {s.get("url", "") for s in found["status"]["samples"].values()} == {
+        f"s3://evidence/cluster-1/{shop}/{crash.id}/" for crash in crashes
+    }
+
+
+async def test_a_node_that_places_too_much_is_asked_to_come_later(
+    system: Kube, agent: MakeAgent, shop: str
+) -> None:
+    one = agent(cluster.NODES[1])
+    crash = report({"metadata": {"namespace": shop, "name": "solo", "uid": "aa"}})
+    nobody = intake_pb2.SubmitResponse(namespace=shop, name="nobody", uid="aa")
+    answers = await asyncio.gather(
+        *(one.place(placed(crash, nobody)) for _ in range(150)), return_exceptions=True
+    )
+    errors = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert {error.code() for error in errors} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert all(0 < retry_after(error) <= 1000 for error in errors)
+    await agent(cluster.NODES[0]).place(placed(crash, nobody))
+
+
+def available(found: Manifest) -> tuple[str, str]:
+    """Status and reason of the condition that tells whether artifacts can be had."""
+    [said] = [c for c in found["status"]["conditions"] if c["type"] == "ArtifactsAvailable"]
+    return said["status"], said["reason"]
 
 
 def retry_after(error: grpc.aio.AioRpcError) -> int:

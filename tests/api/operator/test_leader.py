@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from stillframe.rpc.v1 import intake_pb2
 from tests.api.operator import cluster
-from tests.api.operator.agent import Agent, published_ca, report
+from tests.api.operator.agent import Agent, placed, published_ca, report
 from tests.api.operator.cluster import crashreports
 from tests.api.operator.conftest import RunReplica
 from tests.api.operator.forwarder import Forwarder, api_address
@@ -163,12 +164,15 @@ async def test_kopf_refreshes_fetch_commands_when_the_artifacts_pod_changes(
 ) -> None:
     made = cluster.created(system, shop, cluster.pod("solo"))
     crash = report(made)
-    await agent().submit(crash)
+    answer = await agent().submit(crash)
+
+    def command_of(one: intake_pb2.Report) -> str:
+        [found] = crashreports(system, shop)
+        command: str = found["status"]["samples"][one.id].get("fetch", "")
+        return command
 
     def fetch() -> str:
-        [found] = crashreports(system, shop)
-        command: str = found["status"]["samples"][crash.id].get("fetch", "")
-        return command
+        return command_of(crash)
 
     def serve(name: str) -> Manifest:
         labels = {"app.kubernetes.io/component": "artifacts"}
@@ -187,6 +191,18 @@ async def test_kopf_refreshes_fetch_commands_when_the_artifacts_pod_changes(
     second = serve("artifacts-2")
     until(lambda: fetch() == command("artifacts-2"), "the command of the second pod")
     cluster.forget(system, second)
+    until(lambda: fetch() == "", "no command where nothing serves")
+    third = serve("artifacts-3")
+    until(lambda: fetch() == command("artifacts-3"), "the command of the third pod")
+    await agent().place(placed(crash, answer, url="", deleted=True))
+    assert fetch() == ""
+    other = report(made)
+    await agent().submit(other)
+    cluster.forget(system, third)
+    fourth = serve("artifacts-4")
+    until(lambda: "artifacts-4" in command_of(other), "a refresh")
+    assert fetch() == ""
+    cluster.forget(system, fourth)
 
 
 def test_a_pod_that_missed_its_injection_is_told(system: Kube, leader: Replica, shop: str) -> None:

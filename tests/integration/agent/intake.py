@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from stillframe.rpc.v1.intake_pb2 import (
+    PlaceRequest,
+    PlaceResponse,
     Report,
     SubmitRequest,
     SubmitResponse,
@@ -83,6 +85,11 @@ class Operator(IntakeServicer):
         self.group_of: Callable[[Report], str] = lambda report: report.fingerprint
         """What crashes of one CrashReport have in common."""
         self.refuse_with: Callable[[Report], grpc.StatusCode | None] = lambda _report: None
+        self.places: list[PlaceRequest] = []
+        """What was said of where samples are, and taken."""
+        self.refuse_places_with: grpc.StatusCode | None = None
+        self.places_refused = 0
+        self.syncs = 0
         self.port = 0
         self._changed = threading.Condition()
         self._server: grpc.Server | None = None
@@ -127,6 +134,21 @@ class Operator(IntakeServicer):
             assert done, f"{len(self.calls)} of {count} reports after {seconds} s"
         return list(self.reports.values())
 
+    def wait(self, what: str, done: Callable[[], bool]) -> None:
+        """Until ``done``, which is asked after every call."""
+        with self._changed:
+            assert self._changed.wait_for(done, SECONDS), f"{what}: not within {SECONDS} s"
+
+    def wait_places(self, count: int) -> list[PlaceRequest]:
+        """What was said of where samples are, when it was said so often."""
+        self.wait(f"{count} places", lambda: len(self.places) >= count)
+        return self.places
+
+    def wait_rounds(self, count: int) -> None:
+        """Until the agent has gone through all that it has to say at least so often."""
+        last = self.syncs + count + 1
+        self.wait(f"{count} rounds", lambda: self.syncs >= last)
+
     def wait_change(self, seconds: float) -> None:
         """Until the next call, or for so long."""
         with self._changed:
@@ -150,9 +172,26 @@ class Operator(IntakeServicer):
             sample_kept=self.sample_kept,
         )
 
+    def Place(  # noqa: N802 -- the protocol's name
+        self, request: PlaceRequest, context: grpc.ServicerContext
+    ) -> PlaceResponse:
+        code = self.refuse_places_with
+        with self._changed:
+            if code is None:
+                self.places.append(request)
+            else:
+                self.places_refused += 1
+            self._changed.notify_all()
+        if code is not None:
+            context.abort(code, "as the test wants it")
+        return PlaceResponse()
+
     def Sync(  # noqa: N802 -- the protocol's name
         self, request: SyncRequest, context: grpc.ServicerContext
     ) -> SyncResponse:
+        with self._changed:
+            self.syncs += 1
+            self._changed.notify_all()
         return SyncResponse(tombstones=[Tombstone(uid=uid) for uid in self.tombstones])
 
     def wait_authorization(self, token: str) -> None:

@@ -1,7 +1,7 @@
 """Between agent and operator: who they are to each other, and what an answer means.
 
 Covers: the token, the CA, each kind of refusal, samples nobody wants, deletion
-by tombstone.
+by tombstone, samples that our quotas delete.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from stillframe import names
+from stillframe.rpc.v1.intake_pb2 import PlaceRequest, Report
 from tests.integration.agent.intake import Operator
 from tests.integration.agent.node import Agent, Pod, wait_until
 
@@ -111,3 +112,57 @@ def test_a_deleted_crash_report_takes_its_artifacts_along(
     assert [manifest.report_id for manifest in agent.manifests()] == [second.id]
     artifacts = agent.node.state / names.ARTIFACTS_DIR
     assert [path.name for path in artifacts.iterdir()] == [second.id]
+
+
+def test_the_crash_report_is_told_once_of_a_sample_that_its_node_deleted(
+    start_agent: Callable[..., Agent], pod: Pod, operator: Operator
+) -> None:
+    first = start_agent().wait_ready()
+    first.wait_watching(pod)
+    pod.crash().wait(timeout=20)
+    (report,) = operator.wait_reports(1)
+    wait_until("an empty spool", lambda: first.metric("spool_items") == 0)
+    first.kill()
+    assert operator.places == []
+
+    operator.refuse_places_with = grpc.StatusCode.UNAVAILABLE
+    second = start_agent(artifacts_age_seconds=1e-3)
+    operator.wait("a refusal", lambda: operator.places_refused > 0)
+    assert second.manifests() == []
+    second.kill()
+    operator.refuse_places_with = None
+    third = start_agent().wait_ready()
+    assert operator.wait_places(1) == [told(report)]
+    operator.wait_rounds(1)
+    assert len(operator.places) == 1
+    third.kill()
+    artifacts = third.node.seen(third.node.state) / names.ARTIFACTS_DIR
+    assert list(artifacts.iterdir()) == []
+
+
+def test_the_crash_report_is_told_of_a_sample_that_was_deleted_while_its_report_waited(
+    start_agent: Callable[..., Agent], pod: Pod, operator: Operator
+) -> None:
+    operator.refuse_with = lambda _report: grpc.StatusCode.UNAVAILABLE
+    agent = start_agent(artifacts_age_seconds=1e-3, retry_seconds=0.1).wait_ready()
+    agent.wait_watching(pod)
+    pod.crash().wait(timeout=20)
+    agent.wait_metric('artifacts_deleted_total{why="age"}')
+    operator.refuse_places_with = grpc.StatusCode.UNAVAILABLE
+    operator.refuse_with = lambda _report: None
+    operator.wait("a refusal", lambda: operator.places_refused > 0)
+    assert agent.metric("spool_items") == 1
+    operator.refuse_places_with = None
+    assert operator.wait_places(1) == [told(operator.wait_reports(1)[0])]
+    wait_until("an empty spool", lambda: agent.metric("spool_items") == 0)
+
+
+def told(report: Report) -> PlaceRequest:
+    """That the node has deleted its files."""
+    return PlaceRequest(
+        report_id=report.id,
+        namespace=report.pod.namespace,
+        name="crash-1",
+        uid=f"uid-of-{report.fingerprint}",
+        deleted=True,
+    )

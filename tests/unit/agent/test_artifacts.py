@@ -1,6 +1,6 @@
 """Samples on disk: what quotas take, what an agent's death leaves, who may read.
 
-Covers: the store, its reload, a disk that refuses.
+Covers: the store, its reload, a disk that refuses, what a CrashReport has to be told.
 """
 
 import hashlib
@@ -143,7 +143,7 @@ def test_a_node_keeps_the_first_and_the_newest_samples_of_a_crash_report(tmp_pat
         artifacts.update(manifest(number, phase=Phase.REPORTED, crash_report_uid="u"))
     artifacts.enforce()
     kept = {f"{number:032x}" for number in (1, 5, 6, 7, 8)}
-    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert {path.name for path in tmp_path.glob("[!.]*")} == kept
 
 
 def test_a_storm_in_one_namespace_deletes_its_own_samples(tmp_path: Path) -> None:
@@ -158,3 +158,66 @@ def test_a_storm_in_one_namespace_deletes_its_own_samples(tmp_path: Path) -> Non
     assert kept[:3] == [1, 2, 3]
     assert kept[3:] == list(range(kept[3], 60))
     assert kept[3] > 4
+
+
+ACKNOWLEDGED = {"phase": Phase.REPORTED, "crash_report_uid": "u", "crash_report": "shop/cart-1"}
+
+
+def test_a_crash_report_is_told_of_a_deleted_sample_also_by_the_next_agent(tmp_path: Path) -> None:
+    artifacts = store(tmp_path)
+    gone = manifest(1, **ACKNOWLEDGED)
+    directory = artifacts.begin(gone)
+    assert directory is not None
+    (directory / names.ARTIFACT_SNAPSHOT).write_bytes(b"core")
+    assert artifacts.unplaced() == []
+    artifacts.delete(gone.report_id, "age")
+    for agent in (artifacts, store(tmp_path)):
+        assert agent.get(gone.report_id) is None
+        assert agent.unplaced() == [(gone, True)]
+    assert not directory.exists()
+    assert [path.name for path in tmp_path.glob("*/*")] == [names.ARTIFACT_MANIFEST]
+
+    artifacts.placed(gone.report_id, deleted=True)
+    assert artifacts.unplaced() == store(tmp_path).unplaced() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_is_told_of_a_sample_that_no_crash_report_lists(tmp_path: Path) -> None:
+    artifacts = store(tmp_path)
+    artifacts.begin(manifest(1, phase=Phase.REPORTED))
+    artifacts.begin(manifest(2, **ACKNOWLEDGED))
+    artifacts.delete(f"{1:032x}", "age")
+    artifacts.delete_of_crash_reports(["u"])
+    assert artifacts.unplaced() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deletion_that_an_agent_did_not_finish_is_finished(tmp_path: Path) -> None:
+    directory = store(tmp_path).begin(manifest(1, **ACKNOWLEDGED))
+    assert directory is not None
+    (directory / names.ARTIFACT_SNAPSHOT).write_bytes(b"core")
+    directory.rename(tmp_path / f".trash-{1:032x}")  # and there it died
+    after = store(tmp_path)
+    assert after.unplaced() == [(manifest(1, **ACKNOWLEDGED), True)]
+    assert [path.name for path in tmp_path.glob("*/*")] == [names.ARTIFACT_MANIFEST]
+
+
+def test_a_crash_seen_again_after_its_deletion_is_here_again(tmp_path: Path) -> None:
+    artifacts = store(tmp_path)
+    for _ in range(2):
+        artifacts.begin(manifest(1, **ACKNOWLEDGED))
+        assert artifacts.unplaced() == []
+        artifacts.delete(f"{1:032x}", "age")
+    assert artifacts.unplaced() == [(manifest(1, **ACKNOWLEDGED), True)]
+
+
+def test_a_crash_report_is_told_once_of_an_uploaded_sample(tmp_path: Path) -> None:
+    artifacts = store(tmp_path)
+    artifacts.begin(manifest(1, **ACKNOWLEDGED))
+    artifacts.revise(f"{1:032x}", url="s3://bucket/shop/1/")
+    there = manifest(1, url="s3://bucket/shop/1/", **ACKNOWLEDGED)
+    assert artifacts.unplaced() == store(tmp_path).unplaced() == [(there, False)]
+    artifacts.placed(f"{1:032x}", deleted=False)
+    assert artifacts.unplaced() == store(tmp_path).unplaced() == []
+    artifacts.delete(f"{1:032x}", "age")
+    assert artifacts.unplaced() == [(replace(there, placed=True), True)]

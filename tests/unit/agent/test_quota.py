@@ -52,6 +52,9 @@ def test_of_a_group_the_first_and_the_newest_stay() -> None:
     others = [sample("other", 100, 1, group="h"), sample("unknown", 100, 1)]
     gone = surplus([*reversed(group), *others], QUOTA, NOW, PLENTY)
     assert gone == [("1", "surplus"), ("2", "surplus"), ("3", "surplus")]
+    group[2] = replace(group[2], pending=True)
+    gone = surplus(group, QUOTA, NOW, PLENTY)
+    assert gone == [("1", "surplus"), ("3", "surplus")]
 
 
 def test_a_storm_takes_the_room_of_its_own_namespace() -> None:

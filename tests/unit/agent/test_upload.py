@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from stillframe_agent.artifacts import Artifacts
-from stillframe_agent.manifest import KeptFile, Manifest, Phase
+from stillframe_agent.manifest import KeptFile, Manifest, Phase, decode
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.pods import PodIdentity
 from stillframe_agent.quota import Quota
@@ -63,7 +63,8 @@ class Store:
 
 
 def left(root: Path) -> list[str]:
-    return [path.name for path in root.iterdir()]
+    """The samples on disk, without those of which a CrashReport has to be told that they went."""
+    return [path.name for path in root.glob("[!.]*")]
 
 
 async def upload(store: Store, artifacts: Artifacts, metrics: Metrics) -> None:
@@ -94,6 +95,21 @@ async def test_the_manifest_comes_last(tmp_path: Path) -> None:
     assert [kept.url for kept in done.files] == [f"s3://bucket/{key}" for key in store.keys[:2]]
 
 
+async def test_a_file_is_in_the_journal_before_the_next_is_sent(tmp_path: Path) -> None:
+    metrics = Metrics()
+    artifacts = store_of(tmp_path, QUOTA, metrics, manifest(1))
+    seen = []
+
+    class Watching(Store):
+        async def put(self, key: str, source: Path | bytes, size: int, sha256: str) -> None:
+            on_disk = decode((tmp_path / f"{1:032x}" / names.ARTIFACT_MANIFEST).read_bytes())
+            seen.append([kept.file for kept in on_disk.files if kept.url])
+            await super().put(key, source, size, sha256)
+
+    await upload(Watching(), artifacts, metrics)
+    assert seen == [[], ["a"], ["a", "b"]]
+
+
 async def test_a_sample_that_cannot_be_read_is_refused_and_the_others_go_on(
     tmp_path: Path,
 ) -> None:
@@ -104,8 +120,8 @@ async def test_a_sample_that_cannot_be_read_is_refused_and_the_others_go_on(
     refused, whole = artifacts.get(f"{1:032x}"), artifacts.get(f"{2:032x}")
     assert refused is not None
     assert whole is not None
-    assert (refused.uploaded, refused.upload_refused) == (False, "no such file")
-    assert whole.uploaded
+    assert (refused.url, refused.upload_refused) == ("", "no such file")
+    assert whole.url == f"s3://bucket/shop/{2:032x}/"
     assert not [key for key in store.keys if key.endswith(f"{1:032x}/{names.ARTIFACT_MANIFEST}")]
 
 
@@ -119,13 +135,14 @@ async def test_a_sample_deleted_on_its_way_is_forgotten(tmp_path: Path) -> None:
 
 def test_what_is_in_the_store_makes_room_for_what_is_not(tmp_path: Path) -> None:
     metrics = Metrics()
-    roomy = store_of(tmp_path, QUOTA, metrics, manifest(1), manifest(2, uploaded=True), manifest(3))
+    there = manifest(2, url="s3://bucket/shop/2/")
+    roomy = store_of(tmp_path, QUOTA, metrics, manifest(1), there, manifest(3))
     size = sum(path.stat().st_size for path in tmp_path.glob(f"{1:032x}/*"))
     assert roomy.pending() == [f"{1:032x}", f"{3:032x}"]
     for copies, kept in ((2.5, [1, 3]), (1.5, [3])):
         quota = Quota(max_bytes=int(size * copies), max_age=0, free_bytes=0, per_group=5)
         store_of(tmp_path, quota, metrics)
-        assert sorted(int(path.name, 16) for path in tmp_path.iterdir()) == kept
+        assert sorted(int(name, 16) for name in left(tmp_path)) == kept
     assert (
         metrics.registry.get_sample_value("stillframe_agent_uploads_total", {"result": "lost"}) == 1
     )

@@ -31,6 +31,11 @@ def report(**fields: object) -> intake_pb2.Report:
     return made
 
 
+def artifact(**fields: object) -> intake_pb2.Artifact:
+    good = {"kind": "core", "file": "full.core.zst", "bytes": 7, "sha256": "0" * 64}
+    return intake_pb2.Artifact(**(good | fields))  # type: ignore[arg-type]
+
+
 def test_a_good_report_is_taken_as_it_is() -> None:
     crash = from_report(report(cause="null pointer"), "node-a", NOW)
     assert (crash.time, crash.node, crash.signal) == (NOW, "node-a", "SIGSEGV")
@@ -59,6 +64,28 @@ def test_a_malformed_name_is_refused(field: str, value: str) -> None:
     assert caught.value.reason == "BadReport"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("file", ""),
+        ("file", "../core"),
+        ("file", "a/b"),
+        ("file", ".hidden"),
+        ("file", "x" * 33),
+        ("file", "core\n"),
+        ("file", "$(id)"),
+        ("sha256", ""),
+        ("sha256", "A" * 64),
+        ("sha256", "0" * 64 + "\n"),
+    ],
+)
+def test_a_malformed_artifact_is_refused(field: str, value: str) -> None:
+    made = report()
+    made.artifacts.append(artifact(**{field: value}))
+    with pytest.raises(InvalidInputError):
+        from_report(made, "n", NOW)
+
+
 def test_a_clock_far_ahead_is_not_believed() -> None:
     made = report()
     made.crashed_at.FromDatetime(datetime(2031, 1, 1, tzinfo=UTC))
@@ -75,13 +102,14 @@ def test_a_report_without_a_time_is_refused() -> None:
 def test_text_is_cleaned_and_everything_is_cut() -> None:
     made = report(cause="x\x1b[2J" + "y" * 999, message="m" * 9999)
     made.stack.extend(["f\u202egpj"] * 100)
-    made.artifacts.extend([intake_pb2.Artifact(kind="core", bytes=2**63)] * 20)
+    made.artifacts.extend([artifact(kind="k" * 99, bytes=2**63)] * 20)
     crash = from_report(made, "n", NOW)
     assert crash.cause.startswith("x?[2J")
     assert len(crash.cause) == 256
     assert len(crash.message) == 1024
     assert crash.stack == ("f?gpj",) * 64
     assert len(crash.artifacts) == 8
+    assert len(crash.artifacts[0].kind) == 32
 
 
 def test_what_is_missing_is_said_in_the_message() -> None:

@@ -45,6 +45,11 @@ class IntakeStub:
                 request_serializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.SyncRequest.SerializeToString,
                 response_deserializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.SyncResponse.FromString,
                 _registered_method=True)
+        self.Place = channel.unary_unary(
+                '/stillframe.rpc.v1.Intake/Place',
+                request_serializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.PlaceRequest.SerializeToString,
+                response_deserializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.PlaceResponse.FromString,
+                _registered_method=True)
 
 
 class IntakeServicer:
@@ -68,6 +73,17 @@ class IntakeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Place(self, request, context):
+        """Says where one sample's files are now.  What it says only ever becomes true,
+        so calls may be repeated and overtake each other.  Answered when the API
+        server has it, and when nobody wants to know: the CrashReport is gone, or
+        does not list the sample (any more).  PERMISSION_DENIED: the sample is of
+        another node; otherwise as Submit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IntakeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +96,11 @@ def add_IntakeServicer_to_server(servicer, server):
                     servicer.Sync,
                     request_deserializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.SyncRequest.FromString,
                     response_serializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.SyncResponse.SerializeToString,
+            ),
+            'Place': grpc.unary_unary_rpc_method_handler(
+                    servicer.Place,
+                    request_deserializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.PlaceRequest.FromString,
+                    response_serializer=stillframe_dot_rpc_dot_v1_dot_intake__pb2.PlaceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +157,33 @@ class Intake:
             '/stillframe.rpc.v1.Intake/Sync',
             stillframe_dot_rpc_dot_v1_dot_intake__pb2.SyncRequest.SerializeToString,
             stillframe_dot_rpc_dot_v1_dot_intake__pb2.SyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Place(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stillframe.rpc.v1.Intake/Place',
+            stillframe_dot_rpc_dot_v1_dot_intake__pb2.PlaceRequest.SerializeToString,
+            stillframe_dot_rpc_dot_v1_dot_intake__pb2.PlaceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,13 @@ class IntakeStub:
     """What of this node's artifacts has to go.  Polled, level-based: the answer
     is repeated until it expires.
     """
+    Place: _grpc.UnaryUnaryMultiCallable[_intake_pb2.PlaceRequest, _intake_pb2.PlaceResponse]
+    """Says where one sample's files are now.  What it says only ever becomes true,
+    so calls may be repeated and overtake each other.  Answered when the API
+    server has it, and when nobody wants to know: the CrashReport is gone, or
+    does not list the sample (any more).  PERMISSION_DENIED: the sample is of
+    another node; otherwise as Submit.
+    """
 
 @_typing.type_check_only
 class IntakeAsyncStub(IntakeStub):
@@ -58,6 +65,13 @@ class IntakeAsyncStub(IntakeStub):
     Sync: _aio.UnaryUnaryMultiCallable[_intake_pb2.SyncRequest, _intake_pb2.SyncResponse]  # type: ignore[assignment]
     """What of this node's artifacts has to go.  Polled, level-based: the answer
     is repeated until it expires.
+    """
+    Place: _aio.UnaryUnaryMultiCallable[_intake_pb2.PlaceRequest, _intake_pb2.PlaceResponse]  # type: ignore[assignment]
+    """Says where one sample's files are now.  What it says only ever becomes true,
+    so calls may be repeated and overtake each other.  Answered when the API
+    server has it, and when nobody wants to know: the CrashReport is gone, or
+    does not list the sample (any more).  PERMISSION_DENIED: the sample is of
+    another node; otherwise as Submit.
     """
 
 class IntakeServicer(metaclass=_abc_1.ABCMeta):
@@ -81,6 +95,19 @@ class IntakeServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_intake_pb2.SyncResponse, _abc.Awaitable[_intake_pb2.SyncResponse]]:
         """What of this node's artifacts has to go.  Polled, level-based: the answer
         is repeated until it expires.
+        """
+
+    @_abc_1.abstractmethod
+    def Place(
+        self,
+        request: _intake_pb2.PlaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_intake_pb2.PlaceResponse, _abc.Awaitable[_intake_pb2.PlaceResponse]]:
+        """Says where one sample's files are now.  What it says only ever becomes true,
+        so calls may be repeated and overtake each other.  Answered when the API
+        server has it, and when nobody wants to know: the CrashReport is gone, or
+        does not list the sample (any more).  PERMISSION_DENIED: the sample is of
+        another node; otherwise as Submit.
         """
 
 def add_IntakeServicer_to_server(servicer: IntakeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
