@@ -37,6 +37,7 @@ _AT_ONCE: Final = 256
 """Descriptors between two looks at the clock."""
 _NONE: Final = "no socket was shut down while the process was held: "
 _UNCONNECTED: Final = "none of its sockets listens or is connected"
+_NOT_HELD: Final = "it is not held any more"
 _TIME: Final = "looking at the descriptors of all processes took too long"
 
 
@@ -94,17 +95,17 @@ def shut_sockets(holder: Holder, lock_fd: int, deadline: float) -> str:
         choice = choose(Seen(holder.pids, own, shared, held))
         return told(choice, _shut(holder, choice.sockets, deadline))
     except (_UnsureError, OSError) as error:
-        return f"{_NONE}{error if holder.alive() else 'it died'}"
+        return f"{_NONE}{error if holder.alive() else _NOT_HELD}"
 
 
 def choose(seen: Seen) -> Choice:
     """Which sockets nobody but a dying container will miss."""
     if not _is_init(seen.pids):
         return Choice({}, "it is not PID 1 of a container")
+    if not seen.held:
+        return Choice({}, _NOT_HELD)
     if not seen.own:
         return Choice({}, _UNCONNECTED)
-    if not seen.held:
-        return Choice({}, "it is not held any more")
     mine = {link: number for link, number in seen.own.items() if link not in seen.shared}
     return Choice(mine, _of_others(seen.shared))
 

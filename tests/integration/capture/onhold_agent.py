@@ -60,7 +60,8 @@ def _lock_in_a_child(file: IO[bytes]) -> None:
 
 
 def try_alone(victim: int, case: str) -> None:
-    """What `shut_sockets` says of the process below ``victim``."""
+    """What `shut_sockets` says of the process below ``victim``, once that has started."""
+    ask("ready")
     children = Path(f"/proc/{victim}/task/{victim}/children").read_text().split()
     pid = int(children[0])
     proc_fd = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
@@ -72,7 +73,6 @@ def try_alone(victim: int, case: str) -> None:
             os.kill(pid, signal.SIGKILL)
             holder.wait_dead(SECONDS)
         seconds = {"late": 0.0, "soon late": 0.02}.get(case, SECONDS)
-        ask("ready")
         lock_fd = os.dup(file.fileno())
         say(json.dumps([shut_sockets(holder, lock_fd, time.monotonic() + seconds)]))
 

@@ -244,7 +244,7 @@ def test_a_process_that_is_not_held_is_left_alone(start: Callable[..., Server], 
 
 
 def test_a_process_that_died_meanwhile_costs_nothing(start: Callable[..., Server]) -> None:
-    assert start(wish="dead").answer() == [f"{NOTHING}it died"]
+    assert start(wish="dead").answer() == [f"{NOTHING}it is not held any more"]
 
 
 def test_a_socket_that_hangs_us_is_left_behind(
