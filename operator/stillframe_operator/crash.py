@@ -110,7 +110,7 @@ def from_report(report: intake_pb2.Report, node: str, now: datetime) -> Crash:
 def _paragraph(report: intake_pb2.Report) -> str:
     """The message, with what is missing from the evidence."""
     missing = "; ".join(clean(error, 128) for error in report.soft_errors[:16])
-    return f"{report.message} Incomplete: {missing}." if missing else report.message
+    return f"{report.message} Note: {missing}." if missing else report.message
 
 
 def matching(field: str, value: str, pattern: re.Pattern[str], reason: str = "BadReport") -> str:

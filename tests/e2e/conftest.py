@@ -17,11 +17,15 @@ SYSTEM = "stillframe"
 
 
 def install(kube: Kube, *values: str) -> None:
-    """``helm install``, as the README says it, or an upgrade to ``values`` (``name=value``)."""
+    """``helm install``, as the README says it, or an upgrade to ``values`` (``name=value``).
+
+    Pods may ask for what the chart does not allow by default.
+    """
     kube.run(
         "helm", "upgrade", "--install", "stillframe", str(ROOT / "deploy/helm/stillframe"),
         "--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "180s",
         "--set", "image.registry=localhost/stillframe", "--set", "image.tag=dev",
+        "--set", "capture.allowShutdownSockets=true",
         *(option for value in values for option in ("--set-string", value)),
     )  # fmt: skip
     for component in ("agent", "artifacts"):

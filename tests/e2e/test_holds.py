@@ -2,7 +2,7 @@
 
 Aspects: a liveness probe that fails, within the grace period and beyond it; eviction, deletion by
 force, and the drain of a node; crashes in the handler of SIGTERM, with a grace period of 0, 1 and
-30 seconds.
+30 seconds; sockets of a held server.
 
 A hold lasts as long as a full core takes, and one that is taken by a stopped process takes long.
 """
@@ -10,7 +10,7 @@ A hold lasts as long as a full core takes, and one that is taken by a stopped pr
 import json
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -159,6 +159,26 @@ def _uncordon(kube: Kube, node: str) -> None:
     """Makes all as it was: the drain evicts one of the operator's replicas."""
     kube.kubectl("uncordon", node)
     kube.kubectl("rollout", "status", "-n", SYSTEM, "deployment/stillframe-operator")
+
+
+def test_clients_of_a_held_server_fail_at_once_where_it_asks_for_that(
+    kube: Kube, namespace: str, reports: Reports
+) -> None:
+    pod = victim("shut", capture="core", container=SERVICE)
+    pod["metadata"]["annotations"]["stillframe.dev/on-hold"] = "shutdownSockets"
+    kube.apply(namespace, pod)
+    kube.wait(namespace, "pod/shut", "condition=Ready")
+    address = kube.get("pod", "-n", namespace, "shut")["status"]["podIP"]
+    with (
+        socket.create_connection((address, 8080)) as client,
+        socket.create_connection((address, 8080)) as waiting,
+    ):
+        client.sendall(b"GET /crash HTTP/1.0\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert waiting.recv(1) == b""
+    status = _require_report(reports, "core")
+    # The one that listens, and both clients', which its threads serve.
+    assert "Note: sockets shut down while the process was held: 3" in status["message"]
 
 
 def _evict(kube: Kube, namespace: str, pod: str) -> None:

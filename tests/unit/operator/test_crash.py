@@ -115,7 +115,7 @@ def test_text_is_cleaned_and_everything_is_cut() -> None:
 def test_what_is_missing_is_said_in_the_message() -> None:
     made = report(message="m")
     made.soft_errors.append("2 threads\nmissed")
-    assert from_report(made, "n", NOW).message == "m Incomplete: 2 threads missed."
+    assert from_report(made, "n", NOW).message == "m Note: 2 threads missed."
 
 
 @given(st.text(), st.integers(1, 300))
