@@ -108,9 +108,9 @@ def from_report(report: intake_pb2.Report, node: str, now: datetime) -> Crash:
 
 
 def _paragraph(report: intake_pb2.Report) -> str:
-    """The message, with what is missing from the evidence."""
-    missing = "; ".join(clean(error, 128) for error in report.soft_errors[:16])
-    return f"{report.message} Note: {missing}." if missing else report.message
+    """The message, with what else there is to say of the evidence."""
+    notes = "; ".join(clean(error, 128) for error in report.soft_errors[:16])
+    return f"{report.message} Note: {notes}." if notes else report.message
 
 
 def matching(field: str, value: str, pattern: re.Pattern[str], reason: str = "BadReport") -> str:
