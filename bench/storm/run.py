@@ -1,10 +1,10 @@
-"""A hundred crashes at once on one node: what is captured, what they wait, what the agent needs.
+"""250 pods on one node, and a hundred crashes at once: what is captured, what the agent needs.
 
 A real agent with the privileges of its pod, an intake that takes every report,
-a hundred pods with one process each, which all die when the other end of one
-FIFO is opened.  The holds are those of the reports; the agent's memory is its
-own, without its analysis children: resident before (all volumes watched), and
-the most there ever was.
+pods that it watches; a hundred of them have one process each, which all die
+when the other end of one FIFO is opened.  The holds are those of the reports;
+the agent's memory is its own, without its analysis children: resident before
+(all volumes watched), and the most there ever was.
 
 There is no peer that holds: `bench.hold` has one for a single crash.  Counts and
 memory are promises; times are only told.
@@ -28,7 +28,9 @@ from tests.integration.agent.node import Agent, Node, Pod, wait_until
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build/bench/storm"
+PODS = 250
 CRASHES = 100
+IDLE_SECONDS = 10.0
 SECONDS = 300.0
 """Longest wait for the last report."""
 IDLE_MIB_MOST = 64
@@ -37,13 +39,18 @@ PEAK_MIB_MOST = 150
 
 def storm(node: Node, operator: Operator) -> list[Measurement]:
     agent = Agent(node, operator.address, operator.credentials).wait_ready()
-    pods = [Pod(node, name=f"cart-{number}").set_up() for number in range(CRASHES)]
+    pods = [Pod(node, name=f"cart-{number}").set_up() for number in range(PODS)]
     for pod in pods:
         agent.wait_watching(pod)
-    idle = memory(agent.pid, "VmRSS")
+    woken = -agent.metric('wakeups_total{source="inotify"}')
+    switches = -agent.switches()
+    time.sleep(IDLE_SECONDS)  # what is measured is what happens in it
+    switches += agent.switches()
+    woken += agent.metric('wakeups_total{source="inotify"}')
+    idle = agent.memory_mib("VmRSS")
     gate = node.directory / "gate"
     os.mkfifo(gate)
-    victims = [pod.start(BUILD / "crash", gate, preload=True) for pod in pods]
+    victims = [pod.start(BUILD / "crash", gate, preload=True) for pod in pods[:CRASHES]]
     for victim in victims:
         wait_until("a process at the gate", lambda pid=victim.pid: at_the_gate(pid))  # type: ignore[misc]
     before = processor_ms(agent.pid)
@@ -54,6 +61,7 @@ def storm(node: Node, operator: Operator) -> list[Measurement]:
     spent = processor_ms(agent.pid) - before
     reports = operator.wait_reports(CRASHES, SECONDS)
     told = time.monotonic() - began
+    peak = agent.memory_mib("VmHWM")
     os.close(opened)
     held = [one.held_millis for one in reports if one.attested]
     return [
@@ -67,8 +75,10 @@ def storm(node: Node, operator: Operator) -> list[Measurement]:
         Measurement("from the first crash to the last death", "s", round(died, 2)),
         Measurement("agent's processor time until then, for one crash", "ms", spent / CRASHES),
         Measurement("from the first crash to the last report", "s", round(told, 2)),
+        Measurement(f"wake-ups for {PODS} idle pods, {IDLE_SECONDS:g} s", "", woken, limit=0),
+        Measurement("agent's context switches, idle", "/s", round(switches / IDLE_SECONDS, 1)),
         Measurement("agent resident, idle", "MiB", idle, limit=IDLE_MIB_MOST),
-        Measurement("agent resident, peak", "MiB", memory(agent.pid, "VmHWM"), limit=PEAK_MIB_MOST),
+        Measurement("agent resident, peak", "MiB", peak, limit=PEAK_MIB_MOST),
     ]
 
 
@@ -99,11 +109,6 @@ def processor_ms(pid: int) -> int:
     """Of all threads and no child; clock ticks are of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * 10
-
-
-def memory(pid: int, what: str) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return round(int(status.partition(f"{what}:")[2].split()[0]) / 1024, 1)
 
 
 def main() -> int:

@@ -343,6 +343,20 @@ class Agent:
     def wait_metric(self, sample: str, at_least: float = 1) -> None:
         wait_until(f"{sample} >= {at_least}", lambda: self.metric(sample) >= at_least)
 
+    def switches(self) -> int:
+        """Context switches of all its threads so far."""
+        return sum(
+            int(line.split()[1])
+            for status in Path(f"/proc/{self.pid}/task").glob("*/status")
+            for line in status.read_text().splitlines()
+            if "ctxt_switches" in line
+        )
+
+    def memory_mib(self, what: str) -> float:
+        """``VmRSS`` or ``VmHWM``, without that of its children."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return round(int(status.partition(f"{what}:")[2].split()[0]) / 1024, 1)
+
     def manifests(self) -> list[Manifest]:
         """Of the samples on disk right now."""
         found = []

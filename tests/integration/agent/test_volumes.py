@@ -6,7 +6,6 @@ leftovers at tear-down, the cost of idling.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.integration.agent.intake import Operator
 from tests.integration.agent.node import Agent, Node, Pod, wait_until
@@ -76,25 +75,10 @@ def test_idling_costs_nothing_per_pod(node: Node, start_agent: Callable[..., Age
     for pod in pods:
         agent.wait_watching(pod)
 
-    before, started = _switches(agent.pid), time.monotonic()
+    before, started = agent.switches(), time.monotonic()
     time.sleep(5)  # what is measured is that nothing happens in it
-    per_second = (_switches(agent.pid) - before) / (time.monotonic() - started)
-    resident = _resident_mib(agent.pid)
+    per_second = (agent.switches() - before) / (time.monotonic() - started)
+    resident = agent.memory_mib("VmRSS")
     print(f"{len(pods)} pods: {per_second:.2f} switches per second, {resident:.1f} MiB resident")
     assert per_second < 1
     assert resident <= 64
-
-
-def _switches(pid: int) -> int:
-    """Context switches of all threads so far."""
-    return sum(
-        int(line.split()[1])
-        for status in Path(f"/proc/{pid}/task").glob("*/status")
-        for line in status.read_text().splitlines()
-        if "ctxt_switches" in line
-    )
-
-
-def _resident_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
