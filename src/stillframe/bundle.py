@@ -20,6 +20,7 @@ from typing import IO, Final, Protocol
 
 import zstandard
 
+from stillframe.corefile.compressed import MAGIC, is_compressed
 from stillframe.corefile.elf import build_id
 from stillframe.errors import InvalidInputError, PermanentError
 
@@ -41,7 +42,6 @@ exec "${GDB:-gdb}" \\
     "$@" -c "$here/core" ${program:+"$program"}
 """
 """auto-load off: the binaries are a pod's, and may name scripts that gdb would run."""
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _CHUNK: Final = 1 << 20
 _ZSTD_LEVEL: Final = 3
 
@@ -188,9 +188,9 @@ class _Descriptor:
 def _plain(core: Path) -> Iterator[IO[bytes]]:
     """The core, uncompressed, from its start; raises `PermanentError` where it is damaged."""
     with core.open("rb") as file:
-        magic = file.read(len(_ZSTD_MAGIC))
+        head = file.read(len(MAGIC))
         file.seek(0)
-        if magic != _ZSTD_MAGIC:
+        if not is_compressed(head):
             yield file
             return
         try:

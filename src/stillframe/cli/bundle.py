@@ -12,17 +12,12 @@ import click
 from stillframe.analysis.images import GivenFile, find_images
 from stillframe.bundle import Contents, compressed, write_bundle
 from stillframe.cli.root import open_below, root_option
+from stillframe.cli.sample import sample_of
 from stillframe.corefile import CoreFile
 from stillframe.corefile.elf import build_id
 from stillframe.errors import InvalidInputError, PermanentError, StillframeError
-from stillframe.names import (
-    ARTIFACT_CORE,
-    ARTIFACT_REPORT_JSON,
-    ARTIFACT_REPORT_TEXT,
-    ARTIFACT_SNAPSHOT,
-)
+from stillframe.names import ARTIFACT_REPORT_JSON, ARTIFACT_REPORT_TEXT
 
-_FULL: Final = ARTIFACT_CORE.removesuffix(".zst")
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -56,13 +51,13 @@ def bundle(evidence: Path, output: Path, root: Path, debug_files: tuple[Path, ..
 
 def _bundle(evidence: Path, output: Path, root: Path, debug_files: tuple[Path, ...]) -> list[str]:
     """Write the archive; what is missing in it, one line each."""
-    core, readable = _cores(evidence)
+    sample = sample_of(evidence)
     notes = [evidence / name for name in (ARTIFACT_REPORT_TEXT, ARTIFACT_REPORT_JSON)]
     with ExitStack() as files:
-        modules, program, missing = _modules(files, readable, root)
+        modules, program, missing = _modules(files, sample.core, root)
         contents = Contents(
             name=evidence.resolve().name,
-            core=core,
+            core=sample.full_core or sample.core,
             modules=modules,
             program=program,
             debug_files=debug_files,
@@ -71,17 +66,6 @@ def _bundle(evidence: Path, output: Path, root: Path, debug_files: tuple[Path, .
         with output.open("wb") as raw, _shaped(raw, output.name) as out:
             write_bundle(out, contents)
     return missing
-
-
-def _cores(evidence: Path) -> tuple[Path, Path]:
-    """The best core there is, and one that says the same of the files and is not compressed."""
-    if not evidence.is_dir():
-        return evidence, evidence
-    full = sorted(evidence.glob(f"{_FULL}*"))
-    snapshot = evidence / ARTIFACT_SNAPSHOT
-    if not snapshot.exists():
-        raise PermanentError(f"{evidence} has no {ARTIFACT_SNAPSHOT}")
-    return (full[0] if full else snapshot), snapshot
 
 
 def _modules(

@@ -2,6 +2,7 @@
 
 - the JVM: Java frames where the native stack has generated code, on the machine's JVM and a newer
   one; what the VM says when it gives up by itself; that a log is missing
+- the files of a sample, copied elsewhere, give the same report by one command
 - CPython: each thread's Python stack from a full core, and no value of a variable; what it takes
   where there is none; that an expanded core leaves nothing and has a limit
 - Rust: the inline frames of free functions, as addr2line has them, in both versions of DWARF
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zstandard
 
@@ -164,6 +166,32 @@ def test_python_code_is_told_for_each_thread(local: Local, python: Path, tmp_pat
     ]
     for report in home.glob("report.*"):
         assert SECRET not in report.read_text()
+
+
+def analyzed(evidence: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "stillframe.cli", "analyze", evidence, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("runtime", ["java", "python"])
+def test_a_copied_sample_is_reported_by_one_command_as_it_was_at_first(
+    local: Local, tmp_path: Path, runtime: str
+) -> None:
+    if runtime == "java":
+        java(local, "machine", "unsafe", "-Xint")
+        expected = ["Crash.unsafe() (bytecode ", 'JavaThread "main"']
+    else:
+        (script := tmp_path / "cart.py").write_text(CART)
+        local.run(*NO_CORE, sys.executable, script, options=("--core",))
+        expected = ["total (cart.py:6)"]
+    first = local.report
+    (home,) = local.keep.iterdir()
+    sample = home.rename(tmp_path / "copied")
+    for name in ("report.json", "report.txt"):
+        (sample / name).unlink()
+    assert msgspec.json.decode(analyzed(sample, "--json")) == first["analysis"]
+    text = analyzed(sample)
+    assert [words for words in [*expected, "\nFacts:\n  Command: "] if words not in text] == []
 
 
 def test_without_a_full_core_the_report_says_how_to_get_one(local: Local) -> None:
