@@ -9,13 +9,12 @@ from typing import IO, Final
 
 import click
 
-from stillframe.analysis.images import GivenFile, find_images
+from stillframe.analysis.images import find_images, given_file
 from stillframe.bundle import Contents, compressed, write_bundle
 from stillframe.cli.root import open_below, root_option
 from stillframe.cli.sample import sample_of
 from stillframe.corefile import CoreFile
-from stillframe.corefile.elf import build_id
-from stillframe.errors import InvalidInputError, PermanentError, StillframeError
+from stillframe.errors import PermanentError, StillframeError
 from stillframe.names import ARTIFACT_REPORT_JSON, ARTIFACT_REPORT_TEXT
 
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -79,7 +78,7 @@ def _modules(
         files.callback(os.close, fd)
         if os.fstat(fd).st_size:
             content = files.enter_context(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
-            given.append(GivenFile(path, fd, content, _build_id(content)))
+            given.append(given_file(path, fd, content))
     images = [image for image in find_images(parsed, given).all if image.path.startswith("/")]
     usable = {image.path: image.file.fd for image in images if image.file is not None}
     missing = {
@@ -100,13 +99,6 @@ def _mapped(files: ExitStack, core: Path) -> mmap.mmap:
         return files.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except ValueError as error:
         raise PermanentError("the core is empty") from error
-
-
-def _build_id(content: mmap.mmap) -> bytes | None:
-    try:
-        return build_id(content)
-    except InvalidInputError:
-        return None
 
 
 @contextmanager
