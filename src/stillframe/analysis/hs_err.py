@@ -98,7 +98,7 @@ class HsErr(NamedTuple):
 def parse(data: Buffer) -> HsErr | None:
     """What a log says; `None` for what is none.  Raises nothing, whatever the bytes are."""
     text = data[:MAX_CHARACTERS].decode("utf-8", "backslashreplace")[:MAX_CHARACTERS]
-    lines = [line[:_MAX_LINE].rstrip() for line in text.splitlines()]
+    lines = [line[:_MAX_LINE].rstrip() for line in text.split("\n")]
     heading = [line[1:].strip() for line in lines if line.startswith("#")]
     if not any(line.startswith(_OPENINGS) for line in heading):
         return None
@@ -140,8 +140,9 @@ def readable(method: str) -> str:
 
 
 def _argument(found: re.Match[str]) -> str:
-    of_class = (found["type"] or "").rpartition("/")[2]
-    return (of_class or _PRIMITIVES[found["primitive"]]) + "[]" * len(found["arrays"])
+    primitive = found["primitive"]
+    name = _PRIMITIVES[primitive] if primitive else found["type"].rpartition("/")[2]
+    return f"{name}{'[]' * len(found['arrays'])}"
 
 
 def _error(heading: list[str]) -> str:
