@@ -75,6 +75,10 @@ def normalize(function: str) -> str:
     >>> normalize("main.(*Server).handle")
     'main.(*Server).handle'
     """
+    return _plain(function) or function
+
+
+def _plain(function: str) -> str:
     name = _QUALIFIERS.sub("", _SUFFIX.sub("", function))
     name = _CRATE_HASH.sub("", name.replace("(anonymous namespace)", "{anonymous}"))
     if name.startswith("<") and " as " in name:  # Rust: a trait's function for a type
