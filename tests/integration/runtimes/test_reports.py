@@ -200,6 +200,19 @@ def test_two_java_bugs_in_one_native_function_are_two_groups_and_a_rebuild_is_no
     assert group(3, "Order") != cart
 
 
+def test_a_java_bug_is_one_group_interpreted_and_compiled(local: Local) -> None:
+    """Compiled code goes through Unsafe without a frame of it."""
+    command = (JAVAS["machine"], "-Xmx64m", "-cp", PROGRAMS, "Crash", "compiled")
+    for option in ("-Xint", "-XX:-TieredCompilation"):
+        local.run(*NO_CORE, command[0], option, *command[1:])
+    first, second = (report["analysis"] for report in local.reports())
+    assert {told(first)[0], told(second)[0]} == {
+        "Unsafe_PutLong",
+        "Crash.poke(Unsafe, long, int[])",
+    }
+    assert first["fingerprint"] == second["fingerprint"]
+
+
 @pytest.fixture(scope="module")
 def dead_jvm(tmp_path_factory: pytest.TempPathFactory, programs: None) -> Path:
     """The sample of a crashed JVM."""
