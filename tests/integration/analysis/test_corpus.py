@@ -17,7 +17,7 @@ from tests.integration.analysis.conftest import ROOT, compile_c
 from tests.integration.analysis.corpus import TARGET, document, reports, reports_of, wanted
 from tests.integration.preload.matrix.cases import key
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Builds of a run; each case is run on one of them."""
 FLAGS = ("", "-fno-pie -no-pie", "-gdwarf-4", "-ffunction-sections", "-fcf-protection=full", "-g0")
 
