@@ -19,7 +19,7 @@ from stillframe.capture.facts import (
     FactsPolicy,
     Redactor,
     TakenFacts,
-    render_facts,
+    render_kept,
 )
 from stillframe.text import LINE, escape
 from stillframe_agent.containerlog import ContainerLogs
@@ -68,7 +68,6 @@ class Facter:
 def section(directory: Path) -> str:
     """The facts of a sample for its report; empty when it has none."""
     try:
-        facts = msgspec.json.decode((directory / names.ARTIFACT_FACTS).read_bytes(), type=Facts)
-    except (FileNotFoundError, ValueError):  # none were taken, or an older agent's
+        return render_kept((directory / names.ARTIFACT_FACTS).read_bytes())
+    except FileNotFoundError:  # none were taken
         return ""
-    return render_facts(facts)

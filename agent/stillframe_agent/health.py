@@ -16,7 +16,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from stillframe_agent.conditions import Reason
 from stillframe_agent.logs import event
+from stillframe_agent.selftest import CAPABILITY_MISSING
 
 log: Final = logging.getLogger(__name__)
 
@@ -24,8 +26,7 @@ _REQUEST_SECONDS: Final = 5.0
 _REQUEST_LINES: Final = 100
 _PLAIN: Final = "text/plain; charset=utf-8"
 
-
-STOPPING: Final = frozenset({"StateDirectoryUnwritable", "CapabilityMissing"})
+STOPPING: Final = frozenset({Reason.STATE_DIRECTORY.value, CAPABILITY_MISSING})
 """With one of these nothing is captured here, and no more agents like us should be rolled out."""
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+CAPABILITY_MISSING: Final = "CapabilityMissing"
 _PTRACE_DETACH: Final = 17
 _PTRACE_SEIZE: Final = 0x4206
 _PTRACE_INTERRUPT: Final = 0x4207
@@ -40,7 +41,7 @@ def missing_capabilities(status: str) -> dict[str, str]:
     if not missing:
         return {}
     return {
-        "CapabilityMissing": f"add {', '.join(missing)} to the container's capabilities; "
+        CAPABILITY_MISSING: f"add {', '.join(missing)} to the container's capabilities; "
         "without them no crash can be attributed"
     }
 

@@ -20,6 +20,7 @@ from typing import IO, Final, Protocol
 
 import zstandard
 
+from stillframe.corefile.compressed import MAGIC, is_compressed
 from stillframe.corefile.elf import build_id, parse_header
 from stillframe.errors import InvalidInputError, PermanentError
 
@@ -41,7 +42,6 @@ exec "${GDB:-gdb}" \\
     "$@" -c "$here/core" ${program:+"$program"}
 """
 """auto-load off: the binaries are a pod's, and may name scripts that gdb would run."""
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _MAX_HEADERS: Final = 4 << 20
 """Bytes at the start of a core that have all of its program headers: 65,535 take 3.5 MiB."""
 _ZSTD_LEVEL: Final = 3
@@ -224,9 +224,9 @@ def _plain_size(core: Path) -> int:
 
 def _is_compressed(file: IO[bytes]) -> bool:
     """Whether zstd was used on a file, which is left at its start."""
-    magic = file.read(len(_ZSTD_MAGIC))
+    head = file.read(len(MAGIC))
     file.seek(0)
-    return magic == _ZSTD_MAGIC
+    return is_compressed(head)
 
 
 class _Whole:

@@ -5,7 +5,7 @@
 without privileges (:mod:`.sandbox`); importing this package loads neither drgn
 nor capstone.  One file per stage: :mod:`.images`, :mod:`.unwind`, :mod:`.trust`,
 :mod:`.scan`, :mod:`.inlines`, :mod:`.demangle`, :mod:`.variables`, :mod:`.hs_err` and
-:mod:`.java`, :mod:`.instruction`, :mod:`.fault`, :mod:`.cause`, :mod:`.fingerprint`,
+:mod:`.java`, :mod:`.jvm`, :mod:`.instruction`, :mod:`.fault`, :mod:`.cause`, :mod:`.fingerprint`,
 :mod:`.assemble`; :mod:`.pipeline` puts them in order.  Python's stacks come from a child
 of their own (:mod:`.python_child`).
 Network and the host's files are deliberately absent.

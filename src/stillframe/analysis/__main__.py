@@ -9,13 +9,12 @@ import sys
 import msgspec
 
 from stillframe.corefile import CoreFile
-from stillframe.corefile.elf import build_id
 from stillframe.errors import InvalidInputError
 
 from . import hs_err, pipeline, sandbox
 from .child import affordable, fail, map_file, size
-from .images import GivenFile
-from .job import EXIT_FAILED, EXIT_NO_SANDBOX, EXIT_NOT_A_CORE, Job, JobModule
+from .images import given_file
+from .job import EXIT_FAILED, EXIT_NO_SANDBOX, EXIT_NOT_A_CORE, Job
 
 
 def main() -> int:
@@ -31,7 +30,7 @@ def main() -> int:
     try:
         core = CoreFile.from_bytes(map_file(job.core_fd))
         core.problems.extend(problems)
-        given = [_given(module) for module in modules]
+        given = [given_file(module.path, module.fd, map_file(module.fd)) for module in modules]
         log = None if job.hs_err_fd is None else hs_err.parse(map_file(job.hs_err_fd))
         names = sandbox.syscall_name
         answers = pipeline.analyze_core(
@@ -45,15 +44,6 @@ def main() -> int:
     except Exception as error:  # whatever a parser raises on hostile input
         return fail(EXIT_FAILED, f"{type(error).__name__}: {error}")
     return 0
-
-
-def _given(module: JobModule) -> GivenFile:
-    data = map_file(module.fd)
-    try:
-        found = build_id(data)
-    except InvalidInputError:
-        found = None  # not an ELF file: it will match no module
-    return GivenFile(module.path, module.fd, data, found)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from .fault import Fault, is_code
 from .fingerprint import fingerprint
 from .hs_err import HsErr
 from .images import Image, Images
-from .java import NO_LOG, is_jvm, said, summary, with_java_frames
+from .java import NO_LOG, contradiction, is_jvm, said, summary, with_java_frames
 from .model import (
     MAX_MODULES,
     MAX_SOFT_ERRORS,
@@ -62,7 +62,10 @@ def assemble(evidence: Evidence) -> Analysis:
     cause = explain(fault, crashed, *causes) if fault else Cause("not known", "")
     modules = [_module(image) for image in images.all[:MAX_MODULES]]
     errors = [*core.problems, *soft_errors]
-    if hs_err is None and is_jvm(modules):
+    if hs_err and (problem := contradiction(hs_err, process, core.signal)):
+        errors.append(problem)
+        hs_err = None
+    elif hs_err is None and is_jvm(modules):
         errors.append(NO_LOG)
     told = crashed
     if hs_err and threads and hs_err.tid in (None, threads[0].tid):
@@ -79,7 +82,7 @@ def assemble(evidence: Evidence) -> Analysis:
         instruction=fault.instruction.text if fault and fault.instruction else "",
         top_frame=top_frame(told),
         stack=stack_lines(told),
-        fingerprint=fingerprint(crashed),
+        fingerprint=fingerprint(told),
         involvement=_involvement(core, crashed),
         modules=modules,
         note=_note(core),

@@ -12,8 +12,9 @@ from itertools import takewhile
 
 from stillframe.names import FINGERPRINT_VERSION
 
+from . import jvm
 from .escape import base_name
-from .model import Frame
+from .model import JAVA_MODULE, Frame
 from .noise import significant
 
 MAX_FRAMES = 6
@@ -47,7 +48,11 @@ def frame_key(frame: Frame) -> str:
 
     >>> frame_key(Frame(pc=1, trust="cfi", module="/usr/lib/libz.so.1.3", function="inflate"))
     'libz!inflate'
+    >>> frame_key(Frame(pc=0, trust="runtime", module="[java]", function="Cart.add(String)"))
+    'java!Cart.add'
     """
+    if frame.module == JAVA_MODULE:
+        return f"java!{jvm.plain(frame.function)}"
     module = base_name(frame.module).removesuffix(" (deleted)").partition(".so")[0]
     if frame.function:
         return f"{module}!{normalize(frame.function)}"
@@ -70,6 +75,10 @@ def normalize(function: str) -> str:
     >>> normalize("main.(*Server).handle")
     'main.(*Server).handle'
     """
+    return _plain(function) or function
+
+
+def _plain(function: str) -> str:
     name = _QUALIFIERS.sub("", _SUFFIX.sub("", function))
     name = _CRATE_HASH.sub("", name.replace("(anonymous namespace)", "{anonymous}"))
     if name.startswith("<") and " as " in name:  # Rust: a trait's function for a type

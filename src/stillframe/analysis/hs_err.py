@@ -3,9 +3,9 @@
 The log (``hs_err_pid<pid>.log``, HotSpot's ``src/hotspot/share/utilities/vmError.cpp``) is the
 only place where Java frames have names: a core has the code that the VM generated, but no symbols
 for it.  Its words are the process's own claims about itself, and nothing checks them: they are
-shown, and neither cause nor fingerprint is told by them.  Read are the heading and the section of
-the thread, from JDK 8 on; the command line, the environment and the memory of the later sections
-may hold secrets and are not looked at.
+shown, and the fingerprint has the Java frames, but no cause is told by them.  Read are the heading
+and the section of the thread, from JDK 8 on; the command line, the environment and the memory of
+the later sections may hold secrets and are not looked at.
 """
 
 import re
@@ -23,6 +23,9 @@ _MAX_LINE: Final = 1024
 _OPENINGS: Final = ("A fatal error has been detected", "There is insufficient memory")
 _THREAD: Final = re.compile(r'Current thread \([^)]{1,40}\): +(?P<told>\w{1,64} "[^"]{0,256}")')
 _STATE: Final = re.compile(r"\[(_thread_\w{1,64})")
+_PID: Final = re.compile(r"\bpid=(\d{1,10})\b")
+_SIGNAL: Final = re.compile(r"SIG\w{1,16} \(0x([0-9a-f]{1,4})\) at pc=")
+_ADDRESS: Final = re.compile(r"\bsi_addr[:=] ?0x([0-9a-f]{1,16})\b")
 _TID: Final = re.compile(r"\bid=(\d{1,10})\b")
 _NATIVE: Final = re.compile(
     r"\[(?P<file>[^\]]{1,512}?)\+0x(?P<offset>[0-9a-f]{1,16})\](?P<rest>.*)"
@@ -67,8 +70,14 @@ class HsErr(NamedTuple):
     """Kind and name: ``JavaThread "main"``."""
     state: str = ""
     """Such as ``_thread_in_native``."""
+    pid: int | None = None
     tid: int | None = None
+    """Both as the process itself saw them."""
+    signal: int | None = None
+    """`None` where the VM gave up by itself."""
     siginfo: str = ""
+    address: int | None = None
+    """``si_addr``; `None` for a signal that somebody sent."""
     native_frames: tuple[LogFrame, ...] = ()
     """Java frames included, as far as the VM could unwind."""
     java_frames: tuple[LogFrame, ...] = ()
@@ -89,20 +98,27 @@ class HsErr(NamedTuple):
 def parse(data: Buffer) -> HsErr | None:
     """What a log says; `None` for what is none.  Raises nothing, whatever the bytes are."""
     text = data[:MAX_CHARACTERS].decode("utf-8", "backslashreplace")[:MAX_CHARACTERS]
-    lines = [line[:_MAX_LINE].rstrip() for line in text.splitlines()]
+    lines = [line[:_MAX_LINE].rstrip() for line in text.split("\n")]
     heading = [line[1:].strip() for line in lines if line.startswith("#")]
     if not any(line.startswith(_OPENINGS) for line in heading):
         return None
     current = _first(lines, "Current thread ")
     thread, state, tid = _THREAD.match(current), _STATE.search(current), _TID.search(current)
+    told = next((line for line in heading if _PID.search(line)), "")
+    pid, signal = _PID.search(told), _SIGNAL.match(told)
+    siginfo = _first(lines, "siginfo:").partition(":")[2].strip()
+    address = _ADDRESS.search(siginfo)
     return HsErr(
         error=_error(heading),
         problematic_frame=_after(heading, "Problematic frame:"),
         vm=_first(heading, "Java VM:").partition(":")[2].strip(),
         thread=thread["told"] if thread else "",
         state=state[1] if state else "",
+        pid=int(pid[1]) if pid else None,
         tid=int(tid[1]) if tid else None,
-        siginfo=_first(lines, "siginfo:").partition(":")[2].strip(),
+        signal=int(signal[1], 16) if signal else None,
+        siginfo=siginfo,
+        address=int(address[1], 16) if address else None,
         native_frames=_frames(lines, "Native frames:"),
         java_frames=_frames(lines, "Java frames:"),
     )
@@ -124,8 +140,9 @@ def readable(method: str) -> str:
 
 
 def _argument(found: re.Match[str]) -> str:
-    of_class = (found["type"] or "").rpartition("/")[2]
-    return (of_class or _PRIMITIVES[found["primitive"]]) + "[]" * len(found["arrays"])
+    primitive = found["primitive"]
+    name = _PRIMITIVES[primitive] if primitive else found["type"].rpartition("/")[2]
+    return f"{name}{'[]' * len(found['arrays'])}"
 
 
 def _error(heading: list[str]) -> str:

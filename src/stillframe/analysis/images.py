@@ -40,6 +40,11 @@ class GivenFile(NamedTuple):
     build_id: bytes | None
 
 
+def given_file(path: str, fd: int, data: Buffer) -> GivenFile:
+    """A file by its content; one that is no ELF file will match no module."""
+    return GivenFile(path, fd, data, _build_id(data))
+
+
 class Image(NamedTuple):
     """A mapped ELF file: addresses in the process, ``[start, end)``."""
 
@@ -183,8 +188,8 @@ def _bias(header: ElfHeader, start: int) -> int:
     return start - next(loads, 0) // PAGE * PAGE
 
 
-def _build_id(page: bytes) -> bytes | None:
+def _build_id(data: Buffer) -> bytes | None:
     try:
-        return build_id(page)
+        return build_id(data)
     except InvalidInputError:
         return None

@@ -11,8 +11,11 @@ from itertools import groupby, takewhile
 
 from msgspec.structs import replace
 
+from stillframe.corefile import SignalInfo
+
 from .escape import LINE, LONG, base_name, escape
 from .hs_err import HsErr, LogFrame
+from .jvm import LIBRARY
 from .model import (
     JAVA_MODULE,
     MAX_FRAMES_CRASHED,
@@ -20,19 +23,36 @@ from .model import (
     Frame,
     Java,
     Module,
+    Process,
     Thread,
 )
+from .signals import has_address
 
 NO_LOG = (
     "no Java frames: there is no log of the JVM (hs_err_pid<pid>.log); it writes none for SIGABRT,"
     " and -XX:ErrorFile may put it elsewhere than in the working directory or /tmp"
 )
-_JVM = "libjvm.so"
 
 
 def is_jvm(modules: Sequence[Module]) -> bool:
     """Whether HotSpot is among the modules."""
-    return any(base_name(module.path) == _JVM for module in modules)
+    return any(base_name(module.path) == LIBRARY for module in modules)
+
+
+def contradiction(log: HsErr, process: Process, signal: SignalInfo | None) -> str:
+    """Why a log is not about the death that a core is of; empty where nothing speaks against it.
+
+    ``signal`` is the core's.  A log may be an earlier process's, or say what its pod likes.
+    """
+    told: list[tuple[str, int | None, int | None]] = [("pid", log.pid, process.pid or None)]
+    if signal and log.signal is not None:
+        told.append(("signal", log.signal, signal.signal))
+        if has_address(signal.signal, signal.code):
+            told.append(("fault address", log.address, signal.address))
+    for what, theirs, ours in told:
+        if theirs is not None and ours is not None and theirs != ours:
+            return f"the JVM's log is of another death: it has {what} {theirs:#x}, not {ours:#x}"
+    return ""
 
 
 def summary(log: HsErr) -> Java:

@@ -55,7 +55,7 @@ class PythonJob(msgspec.Struct, frozen=True):
     """The Python stacks of one full core."""
 
     core_fd: int
-    """Compressed, one zstd frame."""
+    """May be compressed, with zstd."""
     scratch_fd: int
     """An empty file to expand it into."""
     modules: list[JobModule]

@@ -10,9 +10,9 @@ from itertools import dropwhile
 
 from stillframe.names import LIBRARY_FILE
 
-from . import golang
+from . import golang, jvm
 from .escape import base_name
-from .model import Frame
+from .model import JAVA_MODULE, Frame
 
 _DYING = re.compile(
     r"(__GI_|__pthread_|__|_)*(raise|gsignal|abort|kill|tgkill|tkill|pthread_kill\w*|sigqueue"
@@ -80,16 +80,24 @@ def is_start(frame: Frame) -> bool:
     return _STARTING.fullmatch(frame.function) is not None
 
 
+def is_vm_plumbing(frame: Frame) -> bool:
+    """Whether a frame is a JVM's own, where Java frames tell who called it."""
+    if frame.module == JAVA_MODULE:
+        return jvm.is_plumbing(frame.function)
+    unnamed_or_door = not frame.function or frame.function.startswith("Unsafe_")
+    return unnamed_or_door and base_name(frame.module) == jvm.LIBRARY
+
+
 def significant(frames: Sequence[Frame]) -> list[Frame]:
     """The frames that tell the bug: leading noise and start-up frames are left out.
 
-    So is what calls ``main`` (musl's ``_start`` often has no name).  Our own
-    library, unnamed frames of libc and of the C++ runtime (stripped, they name only
-    what they export) and addresses in no module (a jump to nowhere, generated code)
-    are left out everywhere.  If nothing is left all frames are returned: something
-    must tell.
+    So is what calls ``main`` (musl's ``_start`` often has no name), or the outermost
+    Java frame.  Our own library, unnamed frames of libc and of the C++ runtime
+    (stripped, they name only what they export), addresses in no module (a jump to
+    nowhere, generated code) and, among Java frames, the JVM's own are left out
+    everywhere.  If nothing is left all frames are returned: something must tell.
     """
-    named = [frame for frame in frames if frame.module and not _is_internal(frame)]
+    named = [frame for frame in _of_java(frames) if frame.module and not _is_internal(frame)]
     mains = [index for index, frame in enumerate(named) if frame.function == "main"]
     told = [*dropwhile(is_noise, named[: mains[-1] + 1] if mains else named)]
     return [frame for frame in told if not is_start(frame)] or list(frames)
@@ -108,6 +116,15 @@ def calls_through_us(frames: Sequence[Frame]) -> bool:
         and any(older and older not in _LIBC for older in modules[index + 1 :])
         for index, (module, frame) in enumerate(zip(modules, frames, strict=True))
     )
+
+
+def _of_java(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Without what a JVM has added, where the frames of a Java program are known."""
+    told = [frame.module == JAVA_MODULE and not is_vm_plumbing(frame) for frame in frames]
+    if True not in told:
+        return frames
+    outermost = len(told) - 1 - told[::-1].index(True)
+    return [frame for frame in frames[: outermost + 1] if not is_vm_plumbing(frame)]
 
 
 def _is_internal(frame: Frame) -> bool:

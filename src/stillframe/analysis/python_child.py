@@ -18,6 +18,7 @@ from pystack.engine import NativeReportingMode, get_process_threads_for_core
 from pystack.types import PyThread
 
 from stillframe.corefile import CoreFile
+from stillframe.corefile.compressed import MAGIC, is_compressed
 from stillframe.corefile.elf import Machine
 from stillframe.errors import InvalidInputError
 
@@ -31,7 +32,6 @@ from .paths import answer_paths
 
 _CORE = "/stillframe/full.core"
 """The name of the expanded core for pystack."""
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 20
 _AT_ENTRY = 9
 
@@ -81,7 +81,7 @@ def _expand(job: PythonJob, modules: Sequence[JobModule], scratch: io.FileIO) ->
     The kernel keeps the file within its limit.
     """
     with io.FileIO(job.core_fd, closefd=False) as source:
-        compressed = source.read(len(_ZSTD_MAGIC)) == _ZSTD_MAGIC
+        compressed = is_compressed(source.read(len(MAGIC)))
         source.seek(0)
         decompressor = zstandard.ZstdDecompressor()
         plain = decompressor.stream_reader(source, read_across_frames=True)

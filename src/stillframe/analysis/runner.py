@@ -50,7 +50,7 @@ def analyze(
     open for reading and stay the caller's; files given beyond the mapped ones
     are tried by build ID, so debug files may simply be added.  ``variables``: the
     answer has those of the crashing frame.  ``hs_err_fd`` is of a JVM's log about its
-    own death.  ``full_core`` is of the same process, compressed: it tells the Python
+    own death.  ``full_core`` is of the same process, maybe compressed: it tells the Python
     stacks, and is expanded for that beside itself, into a file without a name of at
     most ``limits.core_bytes`` and a quarter of what the disk has left.  Blocks for up
     to ``limits.wall_seconds``, and as long again for Python's stacks.

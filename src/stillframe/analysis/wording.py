@@ -6,7 +6,7 @@ from .cause import Cause
 from .escape import LINE, LONG, base_name, escape
 from .fingerprint import normalize
 from .model import JAVA_MODULE, MAX_STACK_LINES, Frame, Process, Signal
-from .noise import is_noise, significant
+from .noise import is_noise, is_vm_plumbing, significant
 
 
 def frame_name(frame: Frame) -> str:
@@ -72,7 +72,8 @@ def stack_lines(frames: Sequence[Frame]) -> list[str]:
 def message(signal: Signal, process: Process, cause: Cause, frames: Sequence[Frame]) -> str:
     """The paragraph: what happened to whom, where, and where to look."""
     told = significant(frames)
-    noisy = bool(frames) and is_noise(frames[0]) and told[0] is not frames[0]
+    noisy = bool(frames) and told[0] is not frames[0]
+    noisy = noisy and (is_noise(frames[0]) or is_vm_plumbing(frames[0]))
     parts = [f"{process.comm or 'A process'} (pid {process.pid}, thread {process.tid})"]
     if signal.number:
         parts.append(f"died of {signal.name} ({signal.code_name}): {cause.sentence}.")

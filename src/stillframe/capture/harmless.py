@@ -12,6 +12,7 @@ from typing import Final
 
 from stillframe.capture.identity import Holder
 from stillframe.capture.kernel import Resolve, file_facts, openat2
+from stillframe.capture.procfiles import lines, read_small
 
 MOUNTINFO_LIMIT: Final = 16 << 20
 """Bytes read of ``mountinfo``: about 100,000 mounts, the kernel's default limit."""
@@ -28,21 +29,19 @@ Filesystems = dict[int, str]
 
 def filesystems_of(holder: Holder) -> Filesystems:
     """What ``holder`` sees mounted; raises `OSError` when the process cannot be read."""
-    fd = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=holder.task_fd)
-    with os.fdopen(fd, "rb") as file:
-        return parse_mountinfo(os.fsdecode(file.read(MOUNTINFO_LIMIT)))
+    return parse_mountinfo(read_small(holder.task_fd, "mountinfo", MOUNTINFO_LIMIT))
 
 
-def parse_mountinfo(text: str) -> Filesystems:
-    r"""The mounts in a ``/proc/PID/mountinfo``.
+def parse_mountinfo(text: bytes) -> Filesystems:
+    r"""The mounts in a ``/proc/PID/mountinfo``, which may be cut.
 
-    >>> parse_mountinfo("46 27 0:49 / /m rw shared:1 - overlay overlay rw,lowerdir=l\n")
+    >>> parse_mountinfo(b"46 27 0:49 / /m rw shared:1 - overlay overlay rw,lowerdir=l\n")
     {46: 'overlay'}
     """
     found = {}
-    for line in text.splitlines():
-        mount, _, filesystem = line.partition(" - ")
-        found[int(mount.split()[0])] = filesystem.split()[0]
+    for line in lines(text[: text.rfind(b"\n") + 1]):  # half a line tells half a type
+        mount, _, filesystem = line.partition(b" - ")
+        found[int(mount.split()[0])] = os.fsdecode(filesystem.split()[0])
     return found
 
 

@@ -19,14 +19,13 @@ from typing import Final
 
 from stillframe.capture.handover import Lock
 from stillframe.capture.kernel import file_facts, same_descriptor_table
+from stillframe.capture.procfiles import lines, list_below, read_small, status_field, thread_ids
 from stillframe.capture.refusals import NoHolderError, Refusal, refused
 from stillframe.errors import StillframeError, TemporaryError
 from stillframe.names import LOCK_OWNER
 
 START_SLACK_NS: Final = 20_000_000
 """One clock tick of ``stat``'s start time plus one of the file's coarse birth time."""
-PROC_FILE_LIMIT: Final = 64 << 10
-"""Bytes read of one small file in /proc; ``cgroup`` is the longest."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _GONE: Final = (errno.ESRCH, errno.ENOENT)
 _OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -128,7 +127,7 @@ def holder_of(pid: int, tid: int, pidfd: int, proc_fd: int) -> Holder:
     """
     task_fd = os.open(f"task/{tid}", _DIRECTORY, dir_fd=proc_fd)
     try:
-        comm, start_ticks = _parse_stat(_read(proc_fd, "stat"))
+        comm, start_ticks = _parse_stat(_text(proc_fd, "stat"))
         holder = Holder(
             pid=pid,
             tid=tid,
@@ -136,14 +135,16 @@ def holder_of(pid: int, tid: int, pidfd: int, proc_fd: int) -> Holder:
             proc_fd=proc_fd,
             task_fd=task_fd,
             start_ticks=start_ticks,
-            pids=_parse_nstgid(_read(task_fd, "status")),
+            pids=tuple(map(int, status_field(read_small(task_fd, "status"), b"NStgid:"))),
             pid_ns=os.stat("ns/pid", dir_fd=task_fd).st_ino,
-            cgroup=tuple(_read(task_fd, "cgroup").splitlines()),
+            cgroup=tuple(
+                line.decode(errors="replace") for line in lines(read_small(task_fd, "cgroup"))
+            ),
             comm=comm,
         )
         # Asked for last: from here on hierarchies of cgroup v1 show a thread in the root
         # (proc_cgroup_show), while its process lives on, to its pidfd and with its locks.
-        if _is_ending(_read(task_fd, "stat")):
+        if _is_ending(_text(task_fd, "stat")):
             raise ProcessLookupError(errno.ESRCH, f"thread {tid} is ending")
     except OSError:
         os.close(task_fd)
@@ -209,7 +210,7 @@ def _thread_with_lock(proc_fd: int, pid: int, fd: int, deadline: float) -> int:
         task_fd = os.open(f"task/{tid}", _DIRECTORY, dir_fd=proc_fd)
         try:
             if any(
-                _shows_lock(_read(task_fd, f"fdinfo/{number}"), pid, file)
+                _shows_lock(_text(task_fd, f"fdinfo/{number}"), pid, file)
                 for number in _descriptors_named(task_fd, id_, deadline)
             ):
                 return tid
@@ -225,9 +226,8 @@ def descriptor_tables(proc_fd: int, deadline: float) -> Iterator[int]:
     on the monotonic clock, and `OSError` when a thread ends meanwhile.
     """
     seen: list[int] = []
-    for name in _list(proc_fd, "task"):
+    for tid in thread_ids(proc_fd):
         _require_time(deadline)
-        tid = int(name)
         if not any(same_descriptor_table(tid, other) for other in seen):
             seen.append(tid)
             yield tid
@@ -235,7 +235,7 @@ def descriptor_tables(proc_fd: int, deadline: float) -> Iterator[int]:
 
 def _descriptors_named(task_fd: int, text: str, deadline: float) -> Iterator[str]:
     """The numbers of a thread's descriptors whose path contains ``text``."""
-    for number in _list(task_fd, "fd"):
+    for number in list_below(task_fd, "fd"):
         _require_time(deadline)
         if text in os.readlink(f"fd/{number}", dir_fd=task_fd):
             yield number
@@ -291,29 +291,8 @@ def _is_ending(stat: str) -> bool:
     return bool(int(stat.rpartition(")")[2].split()[6]) & PF_EXITING)
 
 
-def _parse_nstgid(status: str) -> tuple[int, ...]:
-    r"""The pids in the ``NStgid`` line of a ``/proc/PID/status``.
-
-    >>> _parse_nstgid("Name:\tx\nNStgid:\t490\t1\n")
-    (490, 1)
-    """
-    line = next(line for line in status.splitlines() if line.startswith("NStgid:"))
-    return tuple(int(pid) for pid in line.split()[1:])
-
-
-def _read(directory_fd: int, path: str) -> str:
-    """One small file of /proc, cut at `PROC_FILE_LIMIT` bytes."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
-    with os.fdopen(fd, "rb") as file:
-        return file.read(PROC_FILE_LIMIT).decode(errors="replace")
-
-
-def _list(directory_fd: int, path: str) -> list[str]:
-    fd = os.open(path, _DIRECTORY, dir_fd=directory_fd)
-    try:
-        return os.listdir(fd)  # noqa: PTH208 -- a descriptor
-    finally:
-        os.close(fd)
+def _text(directory_fd: int, path: str) -> str:
+    return read_small(directory_fd, path).decode(errors="replace")
 
 
 def _require_time(deadline: float) -> None:

@@ -2,15 +2,15 @@
 
 ``stillframe run -- ./app`` runs a program under the preload library and
 captures its crashes; ``stillframe snapshot PID`` looks at one that runs, and lets
-it go on; ``stillframe analyze CORE`` looks into a core on disk; ``stillframe bundle
-DIR`` packs one for another machine.
+it go on; ``stillframe analyze DIR`` looks into what was kept, or into a core;
+``stillframe bundle DIR`` packs it for another machine.
 The stages are those of `stillframe.capture` and `stillframe.analysis`; here is
 only what a terminal needs.
 
 One module per idea: `library` (which library), `coverage` (what it cannot
 see), `child` (the program, its signals and its death), `watcher` (its
-crashes), `evidence` (what is kept), `run`, `snapshot`, `analyze` and `bundle` (the
-commands).
+crashes), `evidence` (what is kept), `sample` (what was kept), `run`, `snapshot`,
+`analyze` and `bundle` (the commands).
 """
 
 import click

@@ -1,4 +1,4 @@
-"""``stillframe analyze``: the report of a core on disk."""
+"""``stillframe analyze``: the report of a crash by what is kept of it."""
 
 import mmap
 import os
@@ -10,15 +10,17 @@ import msgspec
 
 from stillframe import analysis
 from stillframe.analysis.images import VDSO, find_images
+from stillframe.capture.facts import render_kept
 from stillframe.cli.debuginfod import Server, cache_directory
 from stillframe.cli.root import open_below, root_option
+from stillframe.cli.sample import sample_of
 from stillframe.cli.search import Search
 from stillframe.corefile import CoreFile
 from stillframe.errors import PermanentError, StillframeError
 
 
 @click.command()
-@click.argument("core", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("evidence", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--module",
     "modules",
@@ -48,7 +50,7 @@ from stillframe.errors import PermanentError, StillframeError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the analysis as JSON.")
 def analyze(
-    core: Path,
+    evidence: Path,
     *,
     modules: tuple[Path, ...],
     root: Path,
@@ -57,16 +59,30 @@ def analyze(
     variables: bool,
     as_json: bool,
 ) -> None:
-    """Report what happened in CORE."""
+    """Report what happened in EVIDENCE.
+
+    EVIDENCE is a directory that stillframe made, such as a sample copied from a
+    node, or a core.  Of a directory everything is used: a JVM's log for Java
+    frames, a full core for Python's.  A core is taken alone.
+    """
     try:
+        sample = sample_of(evidence)
         server = Server(debuginfod, cache_directory()) if debuginfod else None
         with ExitStack() as files:
-            core_fd = files.enter_context(core.open("rb")).fileno()
-            given = _given(files, core_fd, modules, root, Search(debug_dirs, server))
-            result = analysis.analyze(core_fd, given, variables=variables)
-    except StillframeError as error:
+            core_fd = files.enter_context(sample.core.open("rb")).fileno()
+            log = files.enter_context(sample.hs_err.open("rb")) if sample.hs_err else None
+            result = analysis.analyze(
+                core_fd,
+                _given(files, core_fd, modules, root, Search(debug_dirs, server)),
+                hs_err_fd=log.fileno() if log else None,
+                full_core=sample.full_core,
+                variables=variables,
+            )
+        facts = render_kept(sample.facts.read_bytes()) if sample.facts else ""
+    except (StillframeError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(msgspec.json.encode(result) if as_json else analysis.render_text(result), nl=False)
+    text = analysis.render_text(result) + facts
+    click.echo(msgspec.json.encode(result) if as_json else text, nl=False)
 
 
 def _given(

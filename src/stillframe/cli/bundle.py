@@ -9,20 +9,14 @@ from typing import IO, Final
 
 import click
 
-from stillframe.analysis.images import GivenFile, find_images
+from stillframe.analysis.images import find_images, given_file
 from stillframe.bundle import Contents, compressed, write_bundle
 from stillframe.cli.root import open_below, root_option
+from stillframe.cli.sample import sample_of
 from stillframe.corefile import CoreFile
-from stillframe.corefile.elf import build_id
-from stillframe.errors import InvalidInputError, PermanentError, StillframeError
-from stillframe.names import (
-    ARTIFACT_CORE,
-    ARTIFACT_REPORT_JSON,
-    ARTIFACT_REPORT_TEXT,
-    ARTIFACT_SNAPSHOT,
-)
+from stillframe.errors import PermanentError, StillframeError
+from stillframe.names import ARTIFACT_REPORT_JSON, ARTIFACT_REPORT_TEXT
 
-_FULL: Final = ARTIFACT_CORE.removesuffix(".zst")
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -56,13 +50,13 @@ def bundle(evidence: Path, output: Path, root: Path, debug_files: tuple[Path, ..
 
 def _bundle(evidence: Path, output: Path, root: Path, debug_files: tuple[Path, ...]) -> list[str]:
     """Write the archive; what is missing in it, one line each."""
-    core, readable = _cores(evidence)
+    sample = sample_of(evidence)
     notes = [evidence / name for name in (ARTIFACT_REPORT_TEXT, ARTIFACT_REPORT_JSON)]
     with ExitStack() as files:
-        modules, program, missing = _modules(files, readable, root)
+        modules, program, missing = _modules(files, sample.core, root)
         contents = Contents(
             name=evidence.resolve().name,
-            core=core,
+            core=sample.full_core or sample.core,
             modules=modules,
             program=program,
             debug_files=debug_files,
@@ -71,17 +65,6 @@ def _bundle(evidence: Path, output: Path, root: Path, debug_files: tuple[Path, .
         with output.open("wb") as raw, _shaped(raw, output.name) as out:
             write_bundle(out, contents)
     return missing
-
-
-def _cores(evidence: Path) -> tuple[Path, Path]:
-    """The best core there is, and one that says the same of the files and is not compressed."""
-    if not evidence.is_dir():
-        return evidence, evidence
-    full = sorted(evidence.glob(f"{_FULL}*"))
-    snapshot = evidence / ARTIFACT_SNAPSHOT
-    if not snapshot.exists():
-        raise PermanentError(f"{evidence} has no {ARTIFACT_SNAPSHOT}")
-    return (full[0] if full else snapshot), snapshot
 
 
 def _modules(
@@ -95,7 +78,7 @@ def _modules(
         files.callback(os.close, fd)
         if os.fstat(fd).st_size:
             content = files.enter_context(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
-            given.append(GivenFile(path, fd, content, _build_id(content)))
+            given.append(given_file(path, fd, content))
     images = [image for image in find_images(parsed, given).all if image.path.startswith("/")]
     usable = {image.path: image.file.fd for image in images if image.file is not None}
     missing = {
@@ -116,13 +99,6 @@ def _mapped(files: ExitStack, core: Path) -> mmap.mmap:
         return files.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except ValueError as error:
         raise PermanentError("the core is empty") from error
-
-
-def _build_id(content: mmap.mmap) -> bytes | None:
-    try:
-        return build_id(content)
-    except InvalidInputError:
-        return None
 
 
 @contextmanager

@@ -53,7 +53,12 @@ EXAMPLES = {
 @cache
 def reports() -> dict[str, list[Analysis]]:
     """The analyses by case; a few cases have two, those without a report have none."""
-    return {key(case): _reports(case) for case in CASES if _wanted(case)}
+    return {key(case): _reports(case) for case in wanted()}
+
+
+def wanted() -> list[Case]:
+    """The cases of the corpus that there are on glibc."""
+    return [case for case in CASES if _wanted(case)]
 
 
 def _wanted(case: Case) -> bool:
@@ -61,7 +66,12 @@ def _wanted(case: Case) -> bool:
 
 
 def _reports(case: Case) -> list[Analysis]:
-    return _run(CRASHERS / "glibc" / case.program, case.way, *case.arguments)
+    return reports_of(case, CRASHERS / "glibc" / case.program)
+
+
+def reports_of(case: Case, program: Path) -> list[Analysis]:
+    """The analyses of a case of another build of its program."""
+    return _run(program, case.way, *case.arguments)
 
 
 def _run(*command: str | Path) -> list[Analysis]:

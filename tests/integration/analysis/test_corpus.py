@@ -1,8 +1,26 @@
-"""The whole crash corpus: its causes are those of the documentation, its bugs are groups."""
+"""The whole crash corpus: its causes are those of the documentation, its bugs are groups.
 
+``SEED=n`` repeats a run.
+"""
+
+import os
+import random
+import shutil
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
-from tests.integration.analysis.corpus import TARGET, document, reports
+import pytest
+
+from tests.integration.analysis.conftest import ROOT, compile_c
+from tests.integration.analysis.corpus import TARGET, document, reports, reports_of, wanted
+from tests.integration.preload.matrix.cases import key
+
+AT_ONCE = 2
+"""Builds of a run; each case is run on one of them."""
+FLAGS = ("", "-fno-pie -no-pie", "-gdwarf-4", "-ffunction-sections", "-fcf-protection=full")
+"""Not -g0: without debug information what was inlined has no frame."""
 
 ONE_GROUP = {
     "one recursion; its thread, its stack and the handler do not matter": {
@@ -33,3 +51,39 @@ def test_cases_share_a_group_only_where_it_is_one_bug() -> None:
             groups[report.fingerprint].add(way)
     shared = [ways for ways in groups.values() if len(ways) > 1]
     assert sorted(map(sorted, shared)) == sorted(map(sorted, ONE_GROUP.values()))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that a user without privileges can enter."""
+    with tempfile.TemporaryDirectory(prefix="corpus-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def rebuilt(place: Path, choice: random.Random) -> Path:
+    """The crasher, built anew from sources with more functions and lines in other places."""
+    sources = place / f"{choice.randrange(1 << 30)}/src"
+    shutil.copytree(ROOT / "tests/crashers", sources)
+    for number, source in enumerate(sorted(sources.glob("*.c"))):
+        more = "".join(f"int more_{number}_{n}(int x) {{ return x * {n}; }}\n" for n in range(4))
+        source.write_text("\n" * choice.randrange(9) + more + source.read_text())
+    others = [str(path) for path in sources.glob("*.c") if path.name != "crasher.c"]
+    choice.shuffle(others)
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-fno-omit-frame-pointer", "-w"]
+    flags += ["-fstack-protector-explicit", "-pthread", *choice.choice(FLAGS).split()]
+    return compile_c(sources / "crasher.c", sources.parent / "crasher", *flags, *others)
+
+
+def test_a_rebuilt_corpus_falls_into_the_same_groups(place: Path) -> None:
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    choice = random.Random(seed)
+    builds = [rebuilt(place, choice) for _ in range(AT_ONCE)]
+    moved = {}
+    for case in wanted():
+        if case.program == "crasher":
+            keys = {report.fingerprint for report in reports()[key(case)]}
+            again = {r.fingerprint for r in reports_of(case, choice.choice(builds))}
+            if keys != again:
+                moved[key(case)] = (keys, again)
+    assert not moved, f"SEED={seed}"

@@ -25,6 +25,7 @@ from stillframe.capture.handover import (
 )
 from stillframe.capture.identity import attest
 from stillframe.capture.pipeline import CaptureLimits, capture
+from stillframe.capture.procfiles import read_small, status_field
 from stillframe.capture.refusals import NoHolderError
 from stillframe.corefile import CoreFile
 from stillframe.errors import InvalidInputError
@@ -287,16 +288,16 @@ def test_what_is_read_of_a_process_that_lets_go_meanwhile_is_not_believed(
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline()
-    read = identity._read
+    read = identity.read_small
 
-    def read_of_the_ending(directory_fd: int, path: str) -> str:
+    def read_of_the_ending(directory_fd: int, path: str) -> bytes:
         if path == "cgroup":
             process.stdin.write(b"\n")
             process.stdin.flush()
             assert process.stdout.readline()
         return read(directory_fd, path)
 
-    monkeypatch.setattr(identity, "_read", read_of_the_ending)
+    monkeypatch.setattr(identity, "read_small", read_of_the_ending)
     try:
         with (
             open_snapshot(directory.fd, found(directory), max_bytes=1 << 24) as snapshot,
@@ -305,6 +306,36 @@ def test_what_is_read_of_a_process_that_lets_go_meanwhile_is_not_believed(
             attest(snapshot.fd)
     finally:
         end(process)
+
+
+NAMED = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(15, os.fsencode(sys.argv[1]), 0, 0, 0)
+print(flush=True)
+input()
+"""
+"""Renames its thread (PR_SET_NAME) and lives until its input ends."""
+
+
+@pytest.mark.parametrize("end_of_line", ["\r", "\f", "\v", "\x1c", "\x85", "\u2028"])
+def test_a_name_begins_no_line_of_what_the_kernel_says(end_of_line: str) -> None:
+    def look(name: str) -> tuple[tuple[int, ...], list[bytes]]:
+        with subprocess.Popen(
+            [sys.executable, "-c", NAMED, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            pidfd = os.pidfd_open(process.pid)
+            proc_fd = os.open(f"/proc/{process.pid}", os.O_RDONLY | os.O_DIRECTORY)
+            holder = identity.holder_of(process.pid, process.pid, pidfd, proc_fd)
+            uids = status_field(read_small(holder.task_fd, "status"), b"Uid:")
+            holder.close()
+            assert holder.pids[0] == process.pid
+        return holder.pids[1:], uids
+
+    honest = look("app")
+    assert look(f"{end_of_line}NStgid:\t1") == honest
+    assert look(f"{end_of_line}Uid:\t77") == honest
 
 
 def test_a_process_that_is_ending_is_not_looked_at() -> None:

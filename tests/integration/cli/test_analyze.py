@@ -1,6 +1,10 @@
-"""``stillframe analyze``: reports of cores on disk, with and without the program's files."""
+"""``stillframe analyze``: reports of what is kept of a crash, with and without the program's files.
+
+What a JVM's log and a full core add is in ``../runtimes/test_reports.py``.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import zstandard
 
 from stillframe.analysis import Analysis
 from tests.integration.capture.crash import CRASHER, ROOT, crash
@@ -42,6 +47,31 @@ def test_json_is_the_whole_analysis(core: Path) -> None:
     answer = msgspec.json.decode(analyze(core, "--json").stdout, type=Analysis)
     assert answer.signal.name == "SIGSEGV"
     assert {module.status for module in answer.modules if module.path != "[vdso]"} == {"matched"}
+
+
+def test_a_directory_with_a_full_core_alone_is_evidence(core: Path, tmp_path: Path) -> None:
+    shutil.copy(core, tmp_path / "full.core")
+    assert "null_write (faults.c:" in analyze(tmp_path).stdout
+
+
+def test_facts_of_another_version_are_said_to_be(core: Path, tmp_path: Path) -> None:
+    shutil.copy(core, tmp_path / "snapshot.core")
+    (tmp_path / "facts.json").write_text('{"command": 7}')
+    assert "facts.json is not in the form that this version knows" in analyze(tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("full.core.zst", "full.core.zst is compressed\n"), ("other", "has no snapshot.core\n")],
+)
+def test_a_directory_without_a_readable_core_is_one_clear_error(
+    core: Path, tmp_path: Path, name: str, says: str
+) -> None:
+    (tmp_path / name).write_bytes(zstandard.compress(core.read_bytes()))
+    done = analyze(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_another_root_is_not_this_machine(core: Path, tmp_path: Path) -> None:

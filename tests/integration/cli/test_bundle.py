@@ -82,6 +82,16 @@ def test_a_bare_core_and_an_image_that_is_unpacked_elsewhere(local: Local, tmp_p
     assert frames(text)[0] == "null_read"
 
 
+def test_a_full_core_without_a_snapshot_is_evidence(local: Local, tmp_path: Path) -> None:
+    """As ``stillframe snapshot`` leaves it."""
+    local.run(CRASHER, "null_read", options=("--core", "--no-compress"))
+    (directory,) = local.keep.iterdir()
+    (directory / names.ARTIFACT_SNAPSHOT).unlink()
+    assert run_bundle(local, directory, "-o", tmp_path / "b.tar").returncode == 0
+    text = debug(unpack(tmp_path / "b.tar", tmp_path / "laptop"), "bt")
+    assert frames(text)[0] == "null_read"
+
+
 def test_debug_files_are_found_by_build_id(
     local: Local, tmp_path: Path, build: Callable[..., Path]
 ) -> None:

@@ -1,7 +1,9 @@
 """What the report says of a runtime's own frames, by `stillframe run` and real crashes.
 
 - the JVM: Java frames where the native stack has generated code, on the machine's JVM and a newer
-  one; what the VM says when it gives up by itself; that a log is missing
+  one; what the VM says when it gives up by itself; that a log is missing, or of another death;
+  that two Java bugs are two groups
+- the files of a sample, copied elsewhere, give the same report by one command
 - CPython: each thread's Python stack from a full core, and no value of a variable; what it takes
   where there is none; that an expanded core leaves nothing and has a limit
 - Rust: the inline frames of free functions, as addr2line has them, in both versions of DWARF
@@ -11,12 +13,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zstandard
 
@@ -88,7 +92,8 @@ def test_java_code_that_crashed_the_vm_is_in_the_stack(local: Local, version: st
         "~StubRoutines::call_stub",
     ]
     assert analysis["java"]["thread"] == 'JavaThread "main"'
-    assert "called from jdk.internal.misc.Unsafe.putLong(" in analysis["message"]
+    assert "Noticed in code called from Crash.unsafe() (bytecode 5)" in analysis["message"]
+    assert analysis["top_frame"] == "Crash.unsafe() (bytecode 5)"
     assert any(line.startswith("#5 Crash.unsafe() (") for line in analysis["stack"])
 
 
@@ -122,9 +127,7 @@ def test_an_error_of_the_vm_itself_is_in_the_message(local: Local) -> None:
     assert "Crash.outOfMemory()" in told(analysis)
 
 
-def test_a_log_that_is_elsewhere_is_missed_and_the_fingerprint_does_not_care(
-    local: Local, tmp_path: Path
-) -> None:
+def test_a_log_that_is_elsewhere_is_missed(local: Local, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.log"
     analysis = java(local, "machine", "unsafe", "-Xint", f"-XX:ErrorFile={elsewhere}")
     assert elsewhere.exists()
@@ -132,10 +135,130 @@ def test_a_log_that_is_elsewhere_is_missed_and_the_fingerprint_does_not_care(
     assert "java" not in analysis or analysis["java"] is None
     assert any("no Java frames: there is no log" in e for e in analysis["soft_errors"])
 
-    local.run(*NO_CORE, JAVAS["machine"], "-Xmx64m", "-Xint", "-cp", PROGRAMS, "Crash", "unsafe")
-    without, with_log = sorted((r["analysis"] for r in local.reports()), key=lambda a: len(told(a)))
-    assert told(with_log)
-    assert with_log["fingerprint"] == without["fingerprint"]
+
+SHOP = """
+import java.lang.reflect.Field;
+import sun.misc.Unsafe;
+
+public final class Shop {{
+    static native void write(long address);
+
+    {above}
+    static void put(String how) {{
+        try {{
+            Field field = Unsafe.class.getDeclaredField("theUnsafe");
+            field.setAccessible(true);
+            if (how.equals("jni")) write(0); else ((Unsafe) field.get(null)).putLong(0, 0);
+        }} catch (ReflectiveOperationException e) {{
+            throw new AssertionError(e);
+        }}
+    }}
+
+    public static void main(String[] arguments) throws Exception {{
+        System.load(System.getProperty("crash.library"));
+        {before}
+        Runnable task = () -> {{ {bug}.total(arguments[0]); }};
+        task.run();
+    }}
+}}
+class Cart {{ static void total(String how) {{ Shop.put(how); }} }}
+class Order {{ static void total(String how) {{ Shop.put(how); }} }}
+"""
+WRITE = """
+void write_to(volatile int *at) { *at = 7; }
+void Java_Shop_write(void *env, void *type, long at) { write_to((volatile int *)at); }
+"""
+
+
+@pytest.mark.parametrize(("version", "how"), [("machine", "jni"), ("newer", "unsafe")])
+def test_two_java_bugs_in_one_native_function_are_two_groups_and_a_rebuild_is_none(
+    local: Local, tmp_path: Path, version: str, how: str
+) -> None:
+    library = tmp_path / "libshop.so"
+    gcc = ["gcc", "-g", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    subprocess.run(gcc, input=WRITE.encode(), check=True)
+
+    def group(number: int, bug: str, **changes: str) -> str:
+        classes = tmp_path / f"{number}"
+        (classes / "src").mkdir(parents=True)
+        source = SHOP.format(bug=bug, **{"above": "", "before": "", **changes})
+        (classes / "src/Shop.java").write_text(source)
+        javac = ["javac", "-XDignore.symbol.file", "-d", classes, classes / "src/Shop.java"]
+        subprocess.run(javac, check=True)
+        known = {report["id"] for report in local.reports()}
+        options = ("-Xint", "-Xmx64m", f"-Dcrash.library={library}", "-cp", classes)
+        local.run(*NO_CORE, JAVAS[version], *options, "Shop", how)
+        (analysis,) = (r["analysis"] for r in local.reports() if r["id"] not in known)
+        assert "Shop.lambda$main$" in "".join(told(analysis))
+        key: str = analysis["fingerprint"]
+        return key
+
+    cart = group(1, "Cart")
+    more = "\n\n    static int more(int n) { return n + 1; }\n"
+    lambdas = "Runnable first = () -> more(1); first.run();"
+    assert group(2, "Cart", above=more, before=lambdas) == cart
+    assert group(3, "Order") != cart
+
+
+def test_a_java_bug_is_one_group_interpreted_and_compiled(local: Local) -> None:
+    """Compiled code goes through Unsafe without a frame of it."""
+    command = (JAVAS["machine"], "-Xmx64m", "-cp", PROGRAMS, "Crash", "compiled")
+    for option in ("-Xint", "-XX:-TieredCompilation"):
+        local.run(*NO_CORE, command[0], option, *command[1:])
+    first, second = (report["analysis"] for report in local.reports())
+    assert {told(first)[0], told(second)[0]} == {
+        "Unsafe_PutLong",
+        "Crash.poke(Unsafe, long, int[])",
+    }
+    assert first["fingerprint"] == second["fingerprint"]
+
+
+@pytest.fixture(scope="module")
+def dead_jvm(tmp_path_factory: pytest.TempPathFactory, programs: None) -> Path:
+    """The sample of a crashed JVM."""
+    work = tmp_path_factory.mktemp("jvm")
+    local = Local(work / "evidence")
+    with chdir(work):
+        java(local, "machine", "unsafe", "-Xint")
+    (home,) = local.keep.iterdir()
+    return home
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "says"),
+    [
+        (r"pid=\d+", "pid=7", "it has pid 0x7, not 0x"),
+        (r"SIGSEGV \(0xb\)", "SIGBUS (0x7)", "it has signal 0x7, not 0xb"),
+        (r"si_addr: 0x0+", "si_addr: 0x10", "it has fault address 0x10, not 0x0"),
+    ],
+    ids=["pid", "signal", "address"],
+)
+def test_a_log_of_another_death_is_not_believed(
+    dead_jvm: Path, tmp_path: Path, written: str, instead: str, says: str
+) -> None:
+    sample = Path(shutil.copytree(dead_jvm, tmp_path / "sample"))
+    log = sample / "hs_err.log"
+    text, count = re.subn(written, instead, log.read_text())
+    assert count
+    log.write_text(text)
+    doubtful = msgspec.json.decode(analyzed(sample, "--json"))
+    log.unlink()
+    without = msgspec.json.decode(analyzed(sample, "--json"))
+    assert told(doubtful) == []
+    assert doubtful["java"] is None
+    assert [error for error in doubtful["soft_errors"] if says in error]
+    assert doubtful["fingerprint"] == without["fingerprint"]
+
+
+def test_a_python_crash_is_in_one_group_with_and_without_a_full_core(
+    local: Local, tmp_path: Path
+) -> None:
+    (script := tmp_path / "cart.py").write_text(CART)
+    for options in ((), ("--core",)):
+        local.run(*NO_CORE, sys.executable, script, options=options)
+    first, second = (report["analysis"] for report in local.reports())
+    assert bool(first["threads"][0].get("python")) != bool(second["threads"][0].get("python"))
+    assert first["fingerprint"] == second["fingerprint"]
 
 
 @pytest.mark.parametrize("python", sorted(PYTHONS), ids=str)
@@ -164,6 +287,32 @@ def test_python_code_is_told_for_each_thread(local: Local, python: Path, tmp_pat
     ]
     for report in home.glob("report.*"):
         assert SECRET not in report.read_text()
+
+
+def analyzed(evidence: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "stillframe.cli", "analyze", evidence, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("runtime", ["java", "python"])
+def test_a_copied_sample_is_reported_by_one_command_as_it_was_at_first(
+    local: Local, tmp_path: Path, runtime: str
+) -> None:
+    if runtime == "java":
+        java(local, "machine", "unsafe", "-Xint")
+        expected = ["Crash.unsafe() (bytecode ", 'JavaThread "main"']
+    else:
+        (script := tmp_path / "cart.py").write_text(CART)
+        local.run(*NO_CORE, sys.executable, script, options=("--core",))
+        expected = ["total (cart.py:6)"]
+    first = local.report
+    (home,) = local.keep.iterdir()
+    sample = home.rename(tmp_path / "copied")
+    for name in ("report.json", "report.txt"):
+        (sample / name).unlink()
+    assert msgspec.json.decode(analyzed(sample, "--json")) == first["analysis"]
+    text = analyzed(sample)
+    assert [words for words in [*expected, "\nFacts:\n  Command: "] if words not in text] == []
 
 
 def test_without_a_full_core_the_report_says_how_to_get_one(local: Local) -> None:

@@ -3,7 +3,7 @@
 import struct
 
 import msgspec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stillframe.analysis import Analysis, Frame, render_text
@@ -14,6 +14,7 @@ from stillframe.analysis.fault import find_fault
 from stillframe.analysis.fingerprint import find_cycle, fingerprint, normalize
 from stillframe.analysis.images import find_images
 from stillframe.analysis.instruction import MAX_INSTRUCTION, decode
+from stillframe.analysis.model import JAVA_MODULE
 from stillframe.analysis.noise import significant
 from stillframe.analysis.scan import MAX_SCAN_FRAMES, Code, scan
 from stillframe.analysis.stack import Stack
@@ -29,8 +30,12 @@ u64 = st.integers(0, 2**64 - 1)
 raw_frames = st.builds(
     RawFrame, u64, u64, st.text(), st.text(), st.integers(0, 2**31), st.booleans(), st.booleans()
 )
-names = st.sampled_from(["f", "g", "main", "raise", "abort", "memcpy", "_start", ""])
-modules = st.sampled_from(["/app/x", "/lib/libc.so.6", "/lib/libstillframe.so", ""])
+names = st.sampled_from(
+    ["f", "g", "main", "raise", "abort", "memcpy", "_start", "", "~stub", "Unsafe_Put", "A.f(int)"]
+)
+modules = st.sampled_from(
+    ["/app/x", "/lib/libc.so.6", "/lib/libstillframe.so", "/lib/libjvm.so", JAVA_MODULE, ""]
+)
 frames = st.lists(
     st.builds(Frame, pc=u64, trust=st.just("cfi"), function=names, module=modules,
               offset=st.one_of(st.none(), u64)),
@@ -133,5 +138,7 @@ def test_a_cycle_is_found_from_any_of_its_frames(cycle: list[str], start: int) -
 
 
 @given(st.text(max_size=60))
+@example("@0")
+@example(" const")
 def test_a_name_never_becomes_empty(name: str) -> None:
     assert bool(normalize(name)) == bool(name)

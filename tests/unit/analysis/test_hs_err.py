@@ -136,6 +136,7 @@ def test_a_huge_log_is_cut() -> None:
         ("A.f()V", "A.f()"),
         ("a.B$1.<init>(Z[BLa/C;)V", "a.B$1.<init>(boolean, byte[], C)"),
         ("A.f(Q)V", "A.f()"),
+        ("A.f(La/;I)V", "A.f(, int)"),
         ("A.f(", "A.f("),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from stillframe.analysis.fingerprint import fingerprint, frame_key, normalize
-from stillframe.analysis.model import Frame
+from stillframe.analysis.jvm import plain
+from stillframe.analysis.model import JAVA_MODULE, Frame
 from stillframe.analysis.noise import calls_through_us, is_noise, significant
 
 DOCUMENT = (Path(__file__).parents[3] / "docs/reference/fingerprint.md").read_text()
@@ -111,9 +112,11 @@ def test_the_key_is_what_the_documentation_says() -> None:
 
 
 def test_the_documented_names_and_key_are_true() -> None:
-    names = re.findall(r"^\| `(.+)` \| `(.+)` \|$", DOCUMENT, re.MULTILINE)
-    assert len(names) > 10
-    assert [normalize(name) for name, _ in names] == [plain for _, plain in names]
+    native, _, java = DOCUMENT.partition("## Java\n")
+    for told, made_plain in ((native, normalize), (java, plain)):
+        names = re.findall(r"^\| `(.+)` \| `(.+)` \|$", told, re.MULTILINE)
+        assert len(names) >= 10
+        assert [made_plain(name) for name, _ in names] == [plain for _, plain in names]
     stack = re.findall(r"^    #\d+  (.*?)(?: \(([^ ]+)\))?$", DOCUMENT, re.MULTILINE)
     frames = [_documented(name, place) for name, place in stack]
     (text,) = re.findall(r"```text\n(.*?)\n```", DOCUMENT, re.DOTALL)
@@ -182,6 +185,43 @@ def test_unnamed_frames_are_known_by_module_and_rounded_offset() -> None:
 )
 def test_names_lose_what_compilers_and_overloads_add(name: str, plain: str) -> None:
     assert normalize(name) == plain
+
+
+def java(*methods: str) -> list[Frame]:
+    return [Frame(pc=0, trust="runtime", function=name, module=JAVA_MODULE) for name in methods]
+
+
+JVM = "/usr/lib/jvm/lib/server/libjvm.so"
+CALLED = [
+    frame("JavaCalls::call_helper(JavaValue*)", JVM),
+    frame("start_thread", LIBC),
+]
+"""What is below the outermost Java frame."""
+
+
+def test_java_frames_tell_and_what_the_jvm_adds_does_not() -> None:
+    doors = java("jdk.internal.misc.Unsafe.putLong(Object, long, long)", "sun.misc.Unsafe.put()")
+    app = java("Cart.total()", "Shop.main(String[])")
+    interpreted = [frame("Unsafe_PutLong", JVM), *doors, *app, *java("~StubRoutines::call_stub")]
+    assert significant([*interpreted, *CALLED]) == app
+    assert fingerprint([*interpreted, *CALLED]) == fingerprint(app)
+    assert fingerprint(app) != fingerprint(java("Order.total()", "Shop.main(String[])"))
+
+
+def test_a_function_of_the_jvm_tells_also_above_java() -> None:
+    frames = [frame("G1ParScanThreadState::trim()", JVM), *java("Cart.total()")]
+    assert significant(frames) == frames
+
+
+@pytest.mark.parametrize("stub", [[], java("~StubRoutines::call_stub")])
+def test_without_java_frames_a_jvm_is_a_module_like_others(stub: list[Frame]) -> None:
+    frames = [frame("Unsafe_PutLong", JVM), frame("", JVM), *stub, *CALLED]
+    assert significant(frames) == frames[:-1]
+
+
+def test_native_code_called_from_java_called_from_native_code_tells() -> None:
+    frames = [frame("inner", "/app/libjni.so"), *java("A.f()"), frame("outer"), *java("B.g()")]
+    assert significant([*frames, *CALLED]) == frames
 
 
 OURS = "/stillframe-lib/libstillframe.so"

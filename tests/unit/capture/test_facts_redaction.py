@@ -113,6 +113,11 @@ def test_secret_options_of_a_command_line_are_masked(
     assert list(command(data, PLAIN, complete=True).arguments) == masked
 
 
+def test_the_name_of_a_secret_option_may_hold_a_known_secret() -> None:
+    redactor = Redactor([("DB_PASSWORD", "hunter2")])
+    assert redactor.mask_arguments(["--hunter2-key=x"]) == [f"--{MASK}-key={MASK}"]
+
+
 def test_an_argument_that_is_cut_is_left_out() -> None:
     assert command(b"app\0hunt", PLAIN, complete=False).arguments == ("app",)
 

@@ -12,7 +12,7 @@ from .model import Container, Facts, Log
 from .redaction import Redactor
 from .registry import REGISTRY, FactName, FactsPolicy
 from .take import TakenFacts, take_facts
-from .wording import render_facts
+from .wording import render_facts, render_kept
 
 __all__ = [
     "REGISTRY",
@@ -24,5 +24,6 @@ __all__ = [
     "Redactor",
     "TakenFacts",
     "render_facts",
+    "render_kept",
     "take_facts",
 ]

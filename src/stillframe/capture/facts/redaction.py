@@ -100,7 +100,7 @@ class Redactor:
             if value_next:
                 masked.append(MASK)
             elif option and equals:
-                masked.append(f"{name}={MASK}")
+                masked.append(f"{self.mask(name)}={MASK}")
             else:
                 masked.append(self.mask(argument))
             value_next = option and not equals

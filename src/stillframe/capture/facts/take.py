@@ -14,8 +14,8 @@ ends the text, tried).
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -43,6 +43,7 @@ from stillframe.capture.harmless import (
 )
 from stillframe.capture.identity import Holder
 from stillframe.capture.kernel import Resolve, file_facts, openat2
+from stillframe.capture.procfiles import read_small
 from stillframe.errors import InvalidInputError
 from stillframe.names import SUFFIX_CORE, SUFFIX_PART
 
@@ -51,7 +52,6 @@ AGENTS: Final = "known to the node's agent only"
 _TABLES: Final = ("unix", "udp", "udp6", "tcp", "tcp6")
 """Cheapest first, and only as far as needed: for each table of TCP the kernel walks the hash
 table of the whole machine, 3 ms even when it holds three sockets."""
-_CHUNK: Final = 64 << 10
 _WHY: Final = {
     errno.EAGAIN: "something else is mounted on the way to its cgroup",
     errno.EINVAL: "this kernel has no openat2(RESOLVE_CACHED), Linux 5.12",
@@ -164,8 +164,8 @@ class _Reader:
         return proc.process(self._text("status"), self._text("oom_score_adj"), max(0.0, uptime))
 
     def _cgroup(self) -> Cgroup:
-        mountinfo = proc.decode(self._bytes("mountinfo", MOUNTINFO_LIMIT))
-        mounts = cgroup.parse_mounts(mountinfo)
+        mountinfo = self._bytes("mountinfo", MOUNTINFO_LIMIT)
+        mounts = cgroup.parse_mounts(proc.decode(mountinfo))
         if not mounts:
             raise _UnavailableError("no cgroup is mounted where the process could see it")
         filesystems = parse_mountinfo(mountinfo)
@@ -197,11 +197,14 @@ class _Reader:
         return Cgroup(**found)
 
     def _descriptors(self) -> Descriptors:
-        with _opened("fd", _DIRECTORY, self._holder.task_fd) as fd:
+        fd = os.open("fd", _DIRECTORY, dir_fd=self._holder.task_fd)
+        try:
             # Since Linux 6.2 the size of this directory is their number
             # (f1f1f2569901, "fs/proc/fd.c: report the number of open fds").
             total = os.fstat(fd).st_size
             links, seen = self._links(fd, counted=bool(total))
+        finally:
+            os.close(fd)
         files = {link for _, link in links if _is_snapshot(link)}
         ours = files | {link.rpartition("/")[0] for link in files}
         own = [(number, link) for number, link in links if link not in ours]
@@ -261,8 +264,7 @@ class _Reader:
         return self._clock() - self._began > TIME_LIMIT
 
     def _bytes(self, path: str, limit: int) -> bytes:
-        with _opened(path, os.O_RDONLY | os.O_CLOEXEC, self._holder.task_fd) as fd:
-            return _read(fd, limit)
+        return read_small(self._holder.task_fd, path, limit)
 
     def _text(self, path: str) -> str:
         return proc.decode(self._bytes(path, PROC_LIMIT))
@@ -295,8 +297,7 @@ def _cgroup_files(
     try:
         for name in cgroup.FILES[place.mount.version][controller]:
             try:
-                with _opened(name, os.O_RDONLY | os.O_CLOEXEC, directory_fd) as fd:
-                    files[name] = proc.decode(_read(fd, PROC_LIMIT))
+                files[name] = proc.decode(read_small(directory_fd, name, PROC_LIMIT))
             except OSError:
                 continue  # older kernels, or a controller that is not enabled here
     finally:
@@ -313,22 +314,3 @@ def _is_snapshot(link: str) -> bool:
     except InvalidInputError:
         return False
     return True
-
-
-def _read(fd: int, limit: int) -> bytes:
-    """To the end, or ``limit`` bytes: files of /proc come in pieces."""
-    parts = []
-    left = limit
-    while left and (part := os.read(fd, min(left, _CHUNK))):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
-
-
-@contextmanager
-def _opened(path: str, flags: int, directory_fd: int) -> Iterator[int]:
-    fd = os.open(path, flags, dir_fd=directory_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -6,6 +6,8 @@ What is worth a look at once; everything is in ``facts.json``.  Computes only.
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from stillframe.capture.facts.model import Cgroup, Descriptors, Facts, Limit, Process, Sockets
 from stillframe.capture.facts.take import AGENTS, SWITCHED_OFF
 from stillframe.text import escape
@@ -21,6 +23,14 @@ _TELLING: Final = ("stack size", "core file size", "open files", "processes", "a
 def render_facts(facts: Facts) -> str:
     """The section, with an empty line in front; every line is printable."""
     return "".join(f"{escape(line)}\n" for line in ("", "Facts:", *_lines(facts)))
+
+
+def render_kept(data: bytes) -> str:
+    """The section of a ``facts.json``; says so where it is none of this version."""
+    try:
+        return render_facts(msgspec.json.decode(data, type=Facts))
+    except ValueError:
+        return "\nFacts:\n  facts.json is not in the form that this version knows\n"
 
 
 def _lines(facts: Facts) -> Iterator[str]:
