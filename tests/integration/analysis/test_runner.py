@@ -150,8 +150,8 @@ def test_the_child_gets_no_other_file(core: Path, sabotage: Sabotage) -> None:
     hook.write_text(
         "import os, sys\n"
         "if sys.orig_argv[-1] == 'stillframe.analysis':\n"
-        "    sys.exit(str({os.readlink(f'/proc/self/fd/{n}') for n in range(64)\n"
-        "                  if os.path.lexists(f'/proc/self/fd/{n}')}))\n"
+        "    fds = [f'/proc/self/fd/{n}' for n in os.listdir('/proc/self/fd')]\n"
+        "    sys.exit(str({os.readlink(fd) for fd in fds if os.path.lexists(fd)}))\n"
     )
     with Path("/etc/hostname").open() as inherited, core.open("rb") as file:
         os.set_inheritable(inherited.fileno(), True)
