@@ -1,15 +1,13 @@
 """Handlers of the kernel's cores, as peers: ``zstd -1``, systemd-coredump, minicoredumper.
 
 ``core_pattern`` (core(5)) belongs to the whole machine: it is changed for each run of a handler and
-put back after it.  The last two are Debian's, unpacked and not installed.  Where systemd would
-start systemd-coredump's second half for a connection to its socket, we do.
+put back after it.  The last two are Debian's, unpacked and not installed.  systemd-coredump's
+second half is started by systemd-socket-activate instead of systemd.
 """
 
 import json
 import shutil
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,8 @@ PIPE_LIMIT: Final = Path("/proc/sys/kernel/core_pipe_limit")
 SOCKET: Final = Path("/run/systemd/coredump")
 STORE: Final = Path("/var/lib/systemd/coredump")
 """Where systemd-coredump stores cores; it cannot be told another place."""
+CORE: Final = "core.memory.*.zst"
+"""Of our process: others may crash at the same time."""
 Dump = Callable[[], float]
 """Crashes a process; ms until it was reaped."""
 
@@ -99,29 +99,18 @@ def to_systemd(dump: Dump, place: Path) -> Handled:
     """systemd-coredump as it comes; the file is moved to ``place``."""
     program = unpack("systemd-coredump") / "lib/systemd/systemd-coredump"
     handler = _script("systemd", f'{program} "$@"', place)
-    STORE.mkdir(parents=True, exist_ok=True)
-    before = set(STORE.iterdir())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-        SOCKET.unlink(missing_ok=True)
-        listening.bind(str(SOCKET))
-        listening.listen()
-        server = threading.Thread(target=_serve, args=(listening, program))
-        server.start()
+    SOCKET.unlink(missing_ok=True)
+    activate = ["systemd-socket-activate", "--seqpacket", "--accept", f"--listen={SOCKET}"]
+    with subprocess.Popen([*activate, program], stderr=subprocess.DEVNULL) as server:
+        _wait(SOCKET.exists)
         with handled_by(f"{handler} %P %u %g %s %t 9223372036854775808 %h", 16):
             elapsed = dump()
-        server.join()
-        SOCKET.unlink()
-    (core,) = set(STORE.iterdir()) - before
+        _wait(lambda: any(STORE.glob(CORE)))
+        server.terminate()
+    SOCKET.unlink()
+    (core,) = STORE.glob(CORE)
     shutil.move(core, place)
     return Handled(elapsed, _cpu_ms(place), place / core.name)
-
-
-def _serve(listening: socket.socket, program: Path) -> None:
-    """What systemd does for its socket, once (sd_listen_fds(3))."""
-    connection, _address = listening.accept()
-    with connection:
-        start = f"exec env LISTEN_FDS=1 LISTEN_PID=$$ {program} 3<&0 < /dev/null"
-        subprocess.run(["sh", "-c", start], stdin=connection, check=False)
 
 
 def _script(name: str, command: str, place: Path) -> Path:
@@ -136,9 +125,13 @@ def _script(name: str, command: str, place: Path) -> Path:
 def _cpu_ms(place: Path) -> float:
     """Waits until a handler has ended; what it took, by ``times`` of sh(1)."""
     times = place / "times"
-    while not times.exists():
-        time.sleep(0.001)
+    _wait(times.exists)
     _own, children = times.read_text().splitlines()
     times.unlink()
     values = (value.rstrip("s").split("m") for value in children.split())
     return sum(float(minutes) * 60e3 + float(seconds) * 1e3 for minutes, seconds in values)
+
+
+def _wait(there: Callable[[], bool]) -> None:
+    while not there():
+        time.sleep(0.001)

@@ -16,6 +16,7 @@ with it, from 1 GiB on, and at most 50 ms more for 256 GiB that were never touch
 import ctypes
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -277,6 +278,9 @@ def untouched(results: dict[str, Row], place: str) -> Iterator[Measurement]:
 
 
 def main() -> int:
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # puts core_pattern back
     BUILD.mkdir(parents=True, exist_ok=True)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     subprocess.run(["make", "-s", "-C", ROOT / "preload"], check=True, stdout=sys.stderr)
