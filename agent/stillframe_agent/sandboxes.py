@@ -71,6 +71,8 @@ def sandbox_of(container_id: str, bundles_dir: Path) -> Sandbox | None:
 
 def _written_to(variables: dict[str, str], sources: dict[str, str]) -> str | None:
     """The id of the sandbox whose ``/dev/shm`` a library with this environment writes to."""
+    if variables.get(names.ENV_DISABLED) == "1":
+        return None
     preloaded = re.split(r"[ :]", variables.get(names.ENV_PRELOAD, ""))
     if names.LIBRARY_FILE not in (PurePosixPath(path).name for path in preloaded):
         return None
@@ -110,6 +112,22 @@ def open_directory(path: Path) -> SnapshotDirectory:
             os.close(fd)
     finally:
         os.close(shm)
+
+
+def is_at(path: Path, fd: int) -> bool:
+    """Whether ``path`` still leads to the snapshot directory that is open as ``fd``."""
+    try:
+        shm = os.open(path.parent, _OPEN_SHM)
+        try:
+            there = openat2(shm, path.name, os.O_PATH | os.O_NOFOLLOW, _BELOW)
+        finally:
+            os.close(shm)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(there), os.fstat(fd))
+    finally:
+        os.close(there)
 
 
 def _open_or_make(shm: int, name: str) -> int:

@@ -21,7 +21,6 @@ and then swept.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -51,7 +50,7 @@ from stillframe_agent.inotify import (
 from stillframe_agent.logs import event
 from stillframe_agent.metrics import Metrics
 from stillframe_agent.mounts import Mounts, MountWatch, Volume, volume_in
-from stillframe_agent.sandboxes import Containers, open_directory, sandbox_of
+from stillframe_agent.sandboxes import Containers, is_at, open_directory, sandbox_of
 
 log: Final = logging.getLogger(__name__)
 
@@ -108,14 +107,6 @@ class WatchedDirectory:
             self._counted_since, self._events = now, 0
         self._events += 1
         return self._events > _EVENTS_MOST
-
-    def replaced(self) -> bool:
-        """Whether another directory, or none, is at its path by now."""
-        try:
-            there = self.volume.path.stat(follow_symlinks=False)
-        except OSError:
-            return True
-        return not os.path.samestat(there, os.fstat(self.snapshots.fd))
 
     def __enter__(self) -> "WatchedDirectory":
         self._users += 1
@@ -223,7 +214,7 @@ class Watcher:
             return
         volume = volume_in(shm, sandbox.pod_uid)
         known = self._directories.get(volume)
-        if known is not None and known.replaced():
+        if known is not None and not is_at(volume.path, known.snapshots.fd):
             self._leave(known)
         if volume not in self.unwatched:  # else its next try is due already
             self._enter(volume, ())

@@ -90,6 +90,7 @@ def test_the_library_may_be_one_of_several(tmp_path: Path, preload: str) -> None
         config(f"{names.ENV_PRELOAD}=/lib/libjemalloc.so"),
         config(f"{names.ENV_PRELOAD}=/x/not-{names.LIBRARY_FILE}"),
         config(PRELOADED, f"{names.ENV_DIR}=/tmp/x"),
+        config(PRELOADED, f"{names.ENV_DISABLED}=1"),
         config(PRELOADED, mounts=(names.MOUNT_SNAPSHOTS,)),
         config(PRELOADED, shm="/dev/shm"),
         config(PRELOADED, shm="/var/lib/kubelet/pods/x/volumes/kubernetes.io~empty-dir/cache"),
@@ -97,8 +98,8 @@ def test_the_library_may_be_one_of_several(tmp_path: Path, preload: str) -> None
         {**config(PRELOADED), "mounts": [None, {}]},
     ],
     ids=[
-        *("no library", "another library", "a longer name", "another place", "a volume"),
-        *("the node's /dev/shm", "an own /dev/shm", "no list", "no mounts"),
+        *("no library", "another library", "a longer name", "another place", "disabled"),
+        *("a volume", "the node's /dev/shm", "an own /dev/shm", "no list", "no mounts"),
     ],
 )
 def test_nobody_else_is_looked_for(tmp_path: Path, other: dict[str, Any]) -> None:
