@@ -18,8 +18,6 @@ from stillframe import names
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _PLUGIN: Final = "kubernetes.io~empty-dir"
-_SHM: Final = "shm"
-"""What both containerd and CRI-O call a sandbox's tmpfs."""
 _PAUSE_SECONDS: Final = 0.02
 """Least time between two readings.
 
@@ -93,9 +91,7 @@ def sandbox_mounts(mountinfo: bytes, sandboxes_dir: Path) -> dict[str, Path]:
     pattern = (
         rb"^\d+ \d+ \d+:\d+ / ("
         + re.escape(str(sandboxes_dir).encode())
-        + rb"/([0-9a-f]{64})/(?:userdata/)?"
-        + _SHM.encode()
-        + rb") [^\n]* - tmpfs "
+        + rb"/([0-9a-f]{64})/(?:userdata/)?shm) [^\n]* - tmpfs "
     )
     found = re.finditer(pattern, mountinfo, re.MULTILINE)
     return {match[2].decode(): Path(os.fsdecode(match[1])) for match in found}

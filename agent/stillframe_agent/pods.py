@@ -34,19 +34,23 @@ _BUNDLE_CONFIGS: Final = ("config.json", "userdata/config.json")
 _CONFIG_MAX_BYTES: Final = 4 << 20
 _ANNOTATIONS: Final = (
     {
-        "uid": "io.kubernetes.cri.sandbox-uid",
-        "namespace": "io.kubernetes.cri.sandbox-namespace",
-        "name": "io.kubernetes.cri.sandbox-name",
-        "container": "io.kubernetes.cri.container-name",
-    },
-    {
         "uid": "io.kubernetes.pod.uid",
         "namespace": "io.kubernetes.pod.namespace",
         "name": "io.kubernetes.pod.name",
         "container": "io.kubernetes.container.name",
     },
+    {
+        "uid": "io.kubernetes.cri.sandbox-uid",
+        "namespace": "io.kubernetes.cri.sandbox-namespace",
+        "name": "io.kubernetes.cri.sandbox-name",
+        "container": "io.kubernetes.cri.container-name",
+    },
 )
-"""Annotations of containerd (``pkg/cri/annotations``) and of CRI-O (``pkg/annotations``)."""
+"""Annotations of CRI-O (the kubelet's labels) and of containerd (``pkg/cri/annotations``).
+
+In this order: CRI-O writes the annotations of the pod, which may be called like containerd's,
+into the sandbox's configuration, and the labels over them (``server/sandbox_run_linux.go``).
+"""
 _IMAGE_NAMES: Final = (
     "io.kubernetes.cri.image-name",
     "io.kubernetes.cri-o.ImageName",

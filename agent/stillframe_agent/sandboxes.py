@@ -103,8 +103,8 @@ def open_directory(path: Path) -> SnapshotDirectory:
             fd = _open_or_make(shm, path.name)
         except OSError as error:
             raise PermanentError(
-                f"cannot use {path} as snapshot directory: {os.strerror(error.errno or 0)}",
-                f"remove what the pod has put at {names.MOUNT_SNAPSHOTS}",
+                f"cannot use {path}: {os.strerror(error.errno or 0)}: remove what the pod has put "
+                f"at {names.MOUNT_SNAPSHOTS}"
             ) from error
         try:
             return SnapshotDirectory.open(fd)

@@ -2,7 +2,7 @@
 
 Covers: a crash from its first moment to the report, what is left when no agent was there, a pod
 that has our volume as well, other pods left alone, the runtime's unmount, whatever a pod may put
-where the directory belongs, a flood beside it, the cost of idling.
+where the directory belongs, a flood beside it.  What idling costs is in test_volumes.py.
 """
 
 import os
@@ -85,7 +85,7 @@ def test_a_pod_with_our_volume_and_with_an_image_that_has_the_library_has_both(
 
 
 def test_pods_that_do_not_ask_are_left_alone(agent: Agent, node: Node) -> None:
-    """Also one that has our volume at the very place."""
+    """No directory, no lock, no watch."""
     plain = ImagePod(node, env={names.ENV_PRELOAD: "/opt/libjemalloc.so"}).set_up()
     elsewhere = ImagePod(node, env={names.ENV_DIR: "/tmp/stillframe"}).set_up()
     asking = ImagePod(node).set_up()

@@ -69,6 +69,14 @@ def test_a_container_cannot_say_of_which_pod_its_dev_shm_is(tmp_path: Path) -> N
     assert sandbox_of(CONTAINER, tmp_path) == Sandbox(SANDBOX, UID)
 
 
+def test_an_annotation_of_the_pod_cannot_say_of_which_pod_its_sandbox_is(tmp_path: Path) -> None:
+    """CRI-O writes those of the pod beside its own."""
+    other = {"io.kubernetes.cri.sandbox-uid": UID.replace("1", "2"), "io.kubernetes.pod.uid": UID}
+    write_bundle(tmp_path, CONTAINER, config(PRELOADED, shm=CRIO), "userdata/config.json")
+    write_bundle(tmp_path, SANDBOX, {**config(), "annotations": other}, "userdata/config.json")
+    assert sandbox_of(CONTAINER, tmp_path) == Sandbox(SANDBOX, UID)
+
+
 @pytest.mark.parametrize(
     "preload",
     [
