@@ -114,7 +114,13 @@ async def _work(
             _reported(artifacts, manifest)
         else:
             worker.resume(Collected(_orphaned(manifest)))
-    watcher = Watcher(settings.pods_dir, worker.found, metrics)
+    watcher = Watcher(
+        settings.pods_dir,
+        worker.found,
+        metrics,
+        bundles_dir=settings.bundles_dir,
+        sandboxes_dir=settings.sandboxes_dir if settings.image_libraries else None,
+    )
     delivery = asyncio.create_task(submitter.run(settings.sync_seconds))
     uploads = asyncio.create_task(uploader.run()) if uploader else None
     delivery.add_done_callback(lambda _task: stop.set())

@@ -131,7 +131,8 @@ class Metrics:
         )
         self.wakeups = Counter(
             "stillframe_agent_wakeups",
-            "Times the agent was woken to look for crashes, by source: mounts or inotify.",
+            "Times the agent was woken to look for crashes, by source: mounts, containers or "
+            "inotify.",
             ["source"],
             registry=registry,
         )

@@ -1,15 +1,16 @@
-"""Mounts: which snapshot volumes the kubelet has mounted on this node, told at once.
+"""Mounts: snapshot volumes and sandboxes' ``/dev/shm`` on this node, told at once.
 
-Flows in: ``/proc/self/mountinfo``, which reaches us through a hostPath with
-``HostToContainer`` propagation.  Flows out: the set of volumes, whenever any
+Flows in: ``/proc/self/mountinfo``, which reaches us through hostPaths with
+``HostToContainer`` propagation.  Flows out: what is mounted, whenever any
 mount of the node changed.  Nothing runs while nothing is mounted.
 """
 
+import os
 import re
 import select
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,19 +28,37 @@ one reading costs about a millisecond for a thousand mounts.
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A snapshot volume: a memory emptyDir of the name the webhook gives it."""
+    """Where libraries of one pod write: a memory emptyDir of ours, or in a sandbox's /dev/shm."""
 
     pod_uid: str
-    """From the path, which the kubelet made: the pod cannot choose it."""
+    """From the path that the kubelet made, or the sandbox's bundle: the pod cannot choose it."""
     path: Path
-    """Root of the tmpfs."""
-    ready: Path
+    """The snapshot directory: root of our own tmpfs, or a directory in the sandbox's."""
+    ready: Path | None
     """The kubelet's marker directory of the volume.
 
     Made after the mount, and removed first of all when the volume is torn down,
     right before ``umount`` (kubernetes ``pkg/volume/emptydir/empty_dir.go``,
-    ``SetUpAt`` and ``TearDownAt``).
+    ``SetUpAt`` and ``TearDownAt``).  None in a sandbox, which needs none: runtimes
+    unmount with ``MNT_DETACH``, whoever has a file open (containerd
+    ``cleanupSandboxFiles``, CRI-O ``UnmountShm``).
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """What of interest is mounted on the node."""
+
+    volumes: frozenset[Volume] = frozenset()
+    """Snapshot volumes of the kubelet."""
+    sandboxes: Mapping[str, Path] = field(default_factory=dict)
+    """The ``/dev/shm`` of each sandbox, by the sandbox's id."""
+
+    def have(self, volume: Volume) -> bool:
+        """Whether the filesystem of ``volume`` is mounted."""
+        if volume.ready is None:
+            return volume.path.parent in self.sandboxes.values()
+        return volume in self.volumes
 
 
 def snapshot_volumes(mountinfo: bytes, pods_dir: Path) -> frozenset[Volume]:
@@ -61,6 +80,23 @@ def snapshot_volumes(mountinfo: bytes, pods_dir: Path) -> frozenset[Volume]:
     return frozenset(volume_of(uid, pods_dir) for uid in found)
 
 
+def sandbox_mounts(mountinfo: bytes, sandboxes_dir: Path) -> dict[str, Path]:
+    r"""Each sandbox's ``/dev/shm`` by the sandbox's id; of containerd or CRI-O.
+
+    >>> line = (b"131 128 0:50 / /sandboxes/%s/shm rw,nosuid,nodev,noexec,relatime shared:34"
+    ...         b" - tmpfs shm rw,size=65536k\n" % (64 * b"a"))
+    >>> list(sandbox_mounts(line, Path("/sandboxes"))) == [64 * "a"]
+    True
+    """
+    pattern = (
+        rb"^\d+ \d+ \d+:\d+ / ("
+        + re.escape(str(sandboxes_dir).encode())
+        + rb"/([0-9a-f]{64})/(?:userdata/)?shm) [^\n]* - tmpfs "
+    )
+    found = re.finditer(pattern, mountinfo, re.MULTILINE)
+    return {match[2].decode(): Path(os.fsdecode(match[1])) for match in found}
+
+
 def volume_of(pod_uid: str, pods_dir: Path) -> Volume:
     """Where the snapshot volume of one pod is, mounted or not."""
     pod = pods_dir / pod_uid
@@ -69,6 +105,11 @@ def volume_of(pod_uid: str, pods_dir: Path) -> Volume:
         pod / "volumes" / _PLUGIN / names.VOLUME_SNAPSHOTS,
         pod / "plugins" / _PLUGIN / names.VOLUME_SNAPSHOTS,
     )
+
+
+def volume_in(shm: Path, pod_uid: str) -> Volume:
+    """The snapshot directory in a sandbox's ``/dev/shm``."""
+    return Volume(pod_uid, shm / Path(names.MOUNT_SNAPSHOTS).name, ready=None)
 
 
 class MountWatch:
@@ -80,9 +121,15 @@ class MountWatch:
     change that happens while it is being registered.
     """
 
-    def __init__(self, pods_dir: Path, changed: Callable[[frozenset[Volume]], object]) -> None:
-        """``changed`` is called in this object's thread, first of all with what there is."""
+    def __init__(
+        self, pods_dir: Path, sandboxes_dir: Path | None, changed: Callable[[Mounts], object]
+    ) -> None:
+        """``changed`` is called in this object's thread, first of all with what there is.
+
+        Without ``sandboxes_dir`` no sandbox is looked for.
+        """
         self._pods_dir = pods_dir
+        self._sandboxes_dir = sandboxes_dir
         self._changed = changed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mounts", daemon=True)
@@ -102,9 +149,15 @@ class MountWatch:
             poll.register(mountinfo, select.POLLPRI)
             while not self._stop.is_set():
                 mountinfo.seek(0)
-                volumes = snapshot_volumes(mountinfo.readall(), self._pods_dir)
-                if volumes != last:
-                    self._changed(volumes)
-                last = volumes
+                mounts = self._parse(mountinfo.readall())
+                if mounts != last:
+                    self._changed(mounts)
+                last = mounts
                 self._stop.wait(_PAUSE_SECONDS)
                 poll.poll()
+
+    def _parse(self, mountinfo: bytes) -> Mounts:
+        volumes = snapshot_volumes(mountinfo, self._pods_dir)
+        if self._sandboxes_dir is None:
+            return Mounts(volumes)
+        return Mounts(volumes, sandbox_mounts(mountinfo, self._sandboxes_dir))

@@ -7,6 +7,7 @@ written by the pod, and no API server is asked.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,19 +34,23 @@ _BUNDLE_CONFIGS: Final = ("config.json", "userdata/config.json")
 _CONFIG_MAX_BYTES: Final = 4 << 20
 _ANNOTATIONS: Final = (
     {
-        "uid": "io.kubernetes.cri.sandbox-uid",
-        "namespace": "io.kubernetes.cri.sandbox-namespace",
-        "name": "io.kubernetes.cri.sandbox-name",
-        "container": "io.kubernetes.cri.container-name",
-    },
-    {
         "uid": "io.kubernetes.pod.uid",
         "namespace": "io.kubernetes.pod.namespace",
         "name": "io.kubernetes.pod.name",
         "container": "io.kubernetes.container.name",
     },
+    {
+        "uid": "io.kubernetes.cri.sandbox-uid",
+        "namespace": "io.kubernetes.cri.sandbox-namespace",
+        "name": "io.kubernetes.cri.sandbox-name",
+        "container": "io.kubernetes.cri.container-name",
+    },
 )
-"""Annotations of containerd (``pkg/cri/annotations``) and of CRI-O (``pkg/annotations``)."""
+"""Annotations of CRI-O (the kubelet's labels) and of containerd (``pkg/cri/annotations``).
+
+In this order: CRI-O writes the annotations of the pod, which may be called like containerd's,
+into the sandbox's configuration, and the labels over them (``server/sandbox_run_linux.go``).
+"""
 _IMAGE_NAMES: Final = (
     "io.kubernetes.cri.image-name",
     "io.kubernetes.cri-o.ImageName",
@@ -60,9 +65,7 @@ _LOG_DIRECTORY: Final = re.compile(r"(?P<namespace>[a-z0-9.-]+)_(?P<name>[a-z0-9
 
 def identify(place: Placement, bundles_dir: Path, log_dir: Path) -> PodIdentity:
     """The names of an attested process's pod and container."""
-    return _from_bundle(place, bundles_dir / place.container_id) or from_logs(
-        place.pod_uid, log_dir, place.container_id
-    )
+    return _from_bundle(place, bundles_dir) or from_logs(place.pod_uid, log_dir, place.container_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,8 @@ def wish(place: Placement, bundles_dir: Path) -> Wish | None:
     The bundle belongs to root: a process can change its own environment, but
     not this.
     """
-    for name in _BUNDLE_CONFIGS:
-        found = wish_in(_read(bundles_dir / place.container_id / name))
+    for config in bundle_configs(place.container_id, bundles_dir):
+        found = wish_in(config)
         if found is not None:
             return found
     return None
@@ -92,10 +95,9 @@ def wish(place: Placement, bundles_dir: Path) -> Wish | None:
 
 def wish_in(config: bytes) -> Wish | None:
     """As `wish`, from the text of an OCI runtime configuration."""
-    entries = _section(config, "process").get("env")
-    if not isinstance(entries, list):
+    variables = environment(config)
+    if variables is None:
         return None
-    variables = dict(str(entry).split("=", 1) for entry in entries if "=" in str(entry))
     millis = variables.get(names.ENV_HOLD_MS, "")
     return Wish(
         core=variables.get(names.ENV_CAPTURE) == "core",
@@ -104,13 +106,41 @@ def wish_in(config: bytes) -> Wish | None:
     )
 
 
+def environment(config: bytes) -> dict[str, str] | None:
+    """The variables in the text of an OCI runtime configuration; None when it has none."""
+    entries = _section(config, "process").get("env")
+    if not isinstance(entries, list):
+        return None
+    return dict(str(entry).split("=", 1) for entry in entries if "=" in str(entry))
+
+
+def pod_uid_in(config: bytes) -> str | None:
+    """Of which pod an OCI runtime configuration is; None when it does not say."""
+    annotations = _annotations(config)
+    return next(
+        (annotations[keys["uid"]] for keys in _ANNOTATIONS if keys["uid"] in annotations), None
+    )
+
+
+def mount_sources(config: bytes) -> dict[str, str]:
+    """What an OCI runtime configuration mounts where: destination → source.
+
+    Of several mounts in one place the last one is seen.
+    """
+    mounts = _document(config).get("mounts")
+    if not isinstance(mounts, list):
+        return {}
+    found = [mount for mount in mounts if isinstance(mount, dict)]
+    return {str(mount.get("destination")): str(mount.get("source")) for mount in found}
+
+
 def image(place: Placement, bundles_dir: Path) -> tuple[str, str]:
     """Name and digest of a container's image, each empty where its bundle does not tell.
 
     containerd writes a digest only where the pod asked for the image by it.
     """
-    for file in _BUNDLE_CONFIGS:
-        annotations = _annotations(_read(bundles_dir / place.container_id / file))
+    for config in bundle_configs(place.container_id, bundles_dir):
+        annotations = _annotations(config)
         name = next((annotations[key] for key in _IMAGE_NAMES if annotations.get(key)), "")
         if name:
             reference = annotations.get(_IMAGE_REF, "")
@@ -143,8 +173,19 @@ def identity_in(config: bytes, place: Placement) -> PodIdentity | None:
     return None
 
 
-def _from_bundle(place: Placement, bundle: Path) -> PodIdentity | None:
-    found = (identity_in(_read(bundle / name), place) for name in _BUNDLE_CONFIGS)
+def bundle_configs(container_id: str, bundles_dir: Path) -> Iterator[bytes]:
+    """A container's OCI runtime configuration, under each of the names it may have.
+
+    Empty where there is none: a bundle comes before its configuration, and vanishes with
+    its container.
+    """
+    for name in _BUNDLE_CONFIGS:
+        yield _read(bundles_dir / container_id / name)
+
+
+def _from_bundle(place: Placement, bundles_dir: Path) -> PodIdentity | None:
+    configs = bundle_configs(place.container_id, bundles_dir)
+    found = (identity_in(config, place) for config in configs)
     return next((identity for identity in found if identity is not None), None)
 
 
@@ -156,16 +197,21 @@ def _annotations(config: bytes) -> dict[str, str]:
 
 def _section(config: bytes, key: str) -> dict[str, Any]:
     """One object of an OCI runtime configuration; empty when there is none."""
+    section = _document(config).get(key)
+    return section if isinstance(section, dict) else {}
+
+
+def _document(config: bytes) -> dict[str, Any]:
+    """An OCI runtime configuration; empty when it is none."""
     try:
         data: Any = msgspec.json.decode(config)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
-    section = data.get(key) if isinstance(data, dict) else None
-    return section if isinstance(section, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
 def _read(config: Path) -> bytes:
-    """A bundle's file; empty when there is none: a bundle vanishes with its container."""
+    """A bundle's file; empty when there is none."""
     try:
         with config.open("rb") as file:
             return file.read(_CONFIG_MAX_BYTES)

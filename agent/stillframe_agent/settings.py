@@ -47,6 +47,12 @@ class Settings:
     bundles_dir: Annotated[Path, "The runtime's bundles: names of pods and containers."] = Path(
         "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
     )
+    sandboxes_dir: Annotated[Path, "The runtime's sandboxes: /dev/shm of each pod."] = Path(
+        "/run/containerd/io.containerd.grpc.v1.cri/sandboxes"
+    )
+    image_libraries: Annotated[
+        bool, "Capture pods that are not injected, too, where their image preloads the library."
+    ] = True
     log_dir: Annotated[Path, "The kubelet's container logs: names, where there is no bundle."] = (
         Path("/var/log/pods")
     )

@@ -1,7 +1,8 @@
 """Watch: notices snapshots, and tells the pods of this node that an agent is here.
 
-Flows in: mounted volumes (`mounts`) and inotify events.  Flows out: one
-`SnapshotFound` per name.  Runs in the event loop; an idle node costs nothing.
+Flows in: mounted volumes (`mounts`), containers that bring the library along
+(`sandboxes`) and inotify events.  Flows out: one `SnapshotFound` per name.
+Runs in the event loop; an idle node costs nothing.
 
 **Our beacon would keep a volume mounted.**  The beacon is a lock, a lock needs
 an open descriptor, and a descriptor in our copy of the mount makes the
@@ -10,6 +11,7 @@ kubelet's ``umount`` fail with EBUSY (``propagate_mount_busy`` in the kernel's
 volume's marker directory right before it unmounts: we watch that directory and
 let go at once, and never hold a volume whose marker we cannot watch.  A first
 ``umount`` that we were too slow for is repeated by the kubelet 0.5 s later.
+A sandbox's ``/dev/shm`` is detached, busy or not: we let go when it has gone.
 
 **All pods share one queue of events**, and one pod can fill it: measured, a pod
 that makes valid names as fast as it can kept 7 of 8 crashes of another from
@@ -33,7 +35,7 @@ from stillframe.capture.handover import (
 )
 from stillframe.capture.leftovers import clean_births
 from stillframe.capture.refusals import Refusal
-from stillframe.errors import InvalidInputError, StillframeError
+from stillframe.errors import InvalidInputError, StillframeError, TemporaryError
 from stillframe_agent.inotify import (
     IN_CREATE,
     IN_DELETE_SELF,
@@ -47,12 +49,16 @@ from stillframe_agent.inotify import (
 )
 from stillframe_agent.logs import event
 from stillframe_agent.metrics import Metrics
-from stillframe_agent.mounts import MountWatch, Volume
+from stillframe_agent.mounts import Mounts, MountWatch, Volume, volume_in
+from stillframe_agent.sandboxes import Containers, is_at, open_directory, sandbox_of
 
 log: Final = logging.getLogger(__name__)
 
 _MARKER_RETRY: Final = tuple(0.005 * 2**n for n in range(12))
-"""Seconds between looks for a new volume's marker: the kubelet makes it right after the mount."""
+"""Seconds between looks for a new volume's marker: the kubelet makes it right after the mount.
+
+And for a new bundle's configuration, which the runtime writes right after the directory.
+"""
 _FAILED_RETRY: Final = 10.0
 """Seconds until a volume that could not be watched is tried again."""
 _SECOND_LIFE: Final = 1.0
@@ -73,8 +79,8 @@ class WatchedDirectory:
     snapshots: SnapshotDirectory
     names: int
     """inotify descriptor of the directory."""
-    marker: int
-    """inotify descriptor of the kubelet's marker."""
+    marker: int | None
+    """inotify descriptor of the kubelet's marker, where there is one."""
     flooded: bool = field(default=False, init=False)
     """Not watched for a while, because its pod made too many files."""
     unswept: bool = field(default=False, init=False)
@@ -87,7 +93,7 @@ class WatchedDirectory:
 
     @property
     def pod_uid(self) -> str:
-        """UID of the pod, from the volume's path."""
+        """UID of the pod that the volume belongs to."""
         return self.volume.pod_uid
 
     @property
@@ -132,19 +138,29 @@ class Watcher:
     """Holds a beacon in, and watches, every snapshot directory of this node."""
 
     def __init__(
-        self, pods_dir: Path, found: Callable[[SnapshotFound], None], metrics: Metrics
+        self,
+        pods_dir: Path,
+        found: Callable[[SnapshotFound], None],
+        metrics: Metrics,
+        *,
+        bundles_dir: Path,
+        sandboxes_dir: Path | None = None,
     ) -> None:
+        """Without ``sandboxes_dir`` no library in an image is looked for."""
+        self._bundles_dir = bundles_dir
         self._found = found
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._inotify = Inotify()
         self._directories: dict[Volume, WatchedDirectory] = {}
         self._by_watch: dict[int, WatchedDirectory] = {}
-        self._mounted: frozenset[Volume] = frozenset()
+        self._mounted = Mounts()
         self._mounts = MountWatch(
             pods_dir,
-            lambda volumes: self._loop.call_soon_threadsafe(self._mounts_changed, volumes),
+            sandboxes_dir,
+            lambda mounts: self._loop.call_soon_threadsafe(self._mounts_changed, mounts),
         )
+        self._containers = Containers(bundles_dir, self._container_made) if sandboxes_dir else None
         self.unwatched: dict[Volume, str] = {}
         """Mounted volumes whose crashes we do not see, and why; tried again now and then."""
         self.swept = asyncio.Event()
@@ -158,27 +174,54 @@ class Watcher:
     def stop(self) -> None:
         """Take every beacon away: from now on crashes do not wait for us."""
         self._mounts.stop()
+        if self._containers is not None:
+            self._containers.stop()
         self._loop.remove_reader(self._inotify.fd)
-        self._mounted = frozenset()
+        self._mounted = Mounts()
         for directory in list(self._directories.values()):
             self._leave(directory)
         self._inotify.close()
 
-    def _mounts_changed(self, mounted: frozenset[Volume]) -> None:
+    def _mounts_changed(self, mounted: Mounts) -> None:
         self._metrics.wakeups.labels("mounts").inc()
-        fresh, self._mounted = mounted - self._mounted, mounted
+        fresh, self._mounted = mounted.volumes - self._mounted.volumes, mounted
         for volume, directory in list(self._directories.items()):
-            if volume not in mounted:
+            if not mounted.have(volume):
                 self._leave(directory)
-        for volume in self.unwatched.keys() - mounted:
+        for volume in [volume for volume in self.unwatched if not mounted.have(volume)]:
             del self.unwatched[volume]
         for volume in fresh:
             self._enter(volume, _MARKER_RETRY)
+        if self._containers is not None and not self.swept.is_set():
+            self._containers.start()
         self.swept.set()
+
+    def _container_made(
+        self, container_id: str, retries: tuple[float, ...] = _MARKER_RETRY
+    ) -> None:
+        """Watch the sandbox of a container that brings the library along."""
+        self._metrics.wakeups.labels("containers").inc()
+        try:
+            sandbox = sandbox_of(container_id, self._bundles_dir)
+            if sandbox is None:
+                return
+            shm = self._mounted.sandboxes.get(sandbox.id)
+            if shm is None:
+                raise TemporaryError(f"sandbox {sandbox.id} is not mounted")
+        except TemporaryError:
+            if retries:
+                self._loop.call_later(retries[0], self._container_made, container_id, retries[1:])
+            return
+        volume = volume_in(shm, sandbox.pod_uid)
+        known = self._directories.get(volume)
+        if known is not None and not is_at(volume.path, known.snapshots.fd):
+            self._leave(known)
+        if volume not in self.unwatched:  # else its next try is due already
+            self._enter(volume, ())
 
     def _enter(self, volume: Volume, retries: tuple[float, ...]) -> None:
         """Watch a volume as soon as it has its marker."""
-        if volume not in self._mounted or volume in self._directories:
+        if not self._mounted.have(volume) or volume in self._directories:
             return
         try:
             directory = self._adopt(volume)
@@ -202,16 +245,22 @@ class Watcher:
         Raises `FileNotFoundError` while there is no marker, `OSError` (ENOSPC:
         fs.inotify.max_user_watches is used up) and `StillframeError`.
         """
+        marker = None
         with ExitStack() as undo:
-            mask = IN_DELETE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
-            marker = self._inotify.add(str(volume.ready), mask)
-            undo.callback(self._inotify.remove, marker)
-            snapshots = undo.enter_context(SnapshotDirectory.open(volume.path))
+            if volume.ready is None:
+                snapshots = undo.enter_context(open_directory(volume.path))
+            else:
+                mask = IN_DELETE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW
+                marker = self._inotify.add(str(volume.ready), mask)
+                undo.callback(self._inotify.remove, marker)
+                snapshots = undo.enter_context(SnapshotDirectory.open(volume.path))
             names = self._watch_names(snapshots)
             undo.pop_all()
         directory = WatchedDirectory(volume, snapshots, names, marker)
         self._directories[volume] = directory
-        self._by_watch[names] = self._by_watch[marker] = directory
+        self._by_watch[names] = directory
+        if marker is not None:
+            self._by_watch[marker] = directory
         self._metrics.directories.set(len(self._directories))
         return directory
 
@@ -221,7 +270,7 @@ class Watcher:
     def _leave(self, directory: WatchedDirectory) -> None:
         del self._directories[directory.volume]
         for watch in (directory.names, directory.marker):
-            if self._by_watch.pop(watch, None) is not None:
+            if watch is not None and self._by_watch.pop(watch, None) is not None:
                 self._inotify.remove(watch)
         self._metrics.directories.set(len(self._directories))
         directory.leave()
@@ -252,13 +301,14 @@ class Watcher:
     def _events_lost(self) -> None:
         """Look for what the queue had no room to tell: snapshots, and markers that have gone."""
         for directory in list(self._directories.values()):
-            if not directory.volume.ready.is_dir():
+            ready = directory.volume.ready
+            if ready is not None and not ready.is_dir():
                 self._let_go(directory)
             elif not directory.flooded:
                 self.sweep(directory)
 
     def _let_go(self, directory: WatchedDirectory) -> None:
-        """Hold a volume no more that the kubelet is about to unmount."""
+        """Hold a volume no more that is about to go."""
         self.sweep(directory)
         self._leave(directory)
         # Should the kubelet set it up anew instead of unmounting it.

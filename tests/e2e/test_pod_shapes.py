@@ -1,8 +1,9 @@
 """Pods of every shape: each crashes once, and its report names the container.
 
 Aspects: an init container, a native sidecar, a pid namespace that containers share, the node's pid
-namespace, a pod that brings the library along and is not injected; a user namespace, which this
-cluster's runtime refuses.  A Job with restartPolicy Never is in test_main_job.py.
+namespace, a pod whose image has the library, with nothing of ours, and that it ends in time; a
+user namespace, which this cluster's runtime refuses.  A Job with restartPolicy Never is in
+test_main_job.py.
 """
 
 from collections.abc import Callable
@@ -44,10 +45,10 @@ def _shared_pids() -> Manifest:
     return pod
 
 
-def _ships_the_library() -> Manifest:
-    """Asks for nothing, and brings what is needed: library, variables and volume.
+def _ships_the_library(name: str, *death: str, **fields: Any) -> Manifest:
+    """Asks for nothing, and has nothing of ours but the library and variables.
 
-    The library may be in the image as well; here an init container fetches it.
+    As an image with the library in it does; here an init container fetches it.
     """
     library = {"name": "library", "mountPath": "/opt/stillframe"}
     fetch = _container("fetch", image="localhost/stillframe/injector:dev", volumeMounts=[library])
@@ -59,18 +60,16 @@ def _ships_the_library() -> Manifest:
     }
     app = {
         "env": [{"name": name, "value": value} for name, value in env.items()],
-        "volumeMounts": [library, {"name": "stillframe-shm", "mountPath": "/dev/shm/stillframe"}],
+        "volumeMounts": [library],
     }
     return victim(
-        "ships-the-library",
-        "null_read",
+        name,
+        *death,
         capture=None,
         container=app,
         initContainers=[{**fetch, "args": ["/opt/stillframe"]}],
-        volumes=[
-            {"name": "library", "emptyDir": {}},
-            {"name": "stillframe-shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
-        ],
+        volumes=[{"name": "library", "emptyDir": {}}],
+        **fields,
     )
 
 
@@ -80,7 +79,7 @@ def test_each_shape_of_pod_has_its_report(kube: Kube, namespace: str, reports: R
         (_sidecar(), "proxy"),
         (_shared_pids(), "second"),
         (victim("host-pids", "null_read", hostPID=True), "app"),
-        (_ships_the_library(), "app"),
+        (_ships_the_library("ships-the-library", "null_read"), "app"),
     ]
     _allow_host_pids(kube, namespace)
     kube.apply(namespace, *(pod for pod, _ in crashed))
@@ -93,6 +92,26 @@ def test_each_shape_of_pod_has_its_report(kube: Kube, namespace: str, reports: R
         assert reasons["Verified"] == "Attested"
         level = "Core" if status["lastPod"] == "ships-the-library" else "Snapshot"
         assert reasons["Captured"] == level
+
+
+def test_a_pod_whose_image_has_the_library_goes_in_time_when_it_is_deleted(
+    kube: Kube, namespace: str
+) -> None:
+    """The agent has the sandbox's /dev/shm open until the runtime unmounts it."""
+    pods = [
+        _ships_the_library("ships-the-library", command=IDLE),
+        victim("plain", command=IDLE, capture=None),
+    ]
+    kube.apply(namespace, *pods)
+    names = [pod["metadata"]["name"] for pod in pods]
+    for name in names:
+        kube.kubectl("wait", "-n", namespace, f"pod/{name}", "--for=condition=Ready")
+    directory = "/dev/shm/stillframe"
+    kube.kubectl("exec", "-n", namespace, names[0], "-c", "app", "--", "test", "-w", directory)
+    assert "none" in kube.kubectl(
+        "exec", "-n", namespace, names[1], "--", "sh", "-c", f"test -e {directory} || echo none"
+    )
+    kube.kubectl("delete", "pod", "-n", namespace, "--timeout=20s", *names)
 
 
 def test_a_user_namespace_is_refused_by_the_runtime_not_by_us(kube: Kube, namespace: str) -> None:

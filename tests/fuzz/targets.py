@@ -17,7 +17,7 @@ from stillframe_agent import manifest as manifests
 from stillframe_agent.containerlog import parse_log
 from stillframe_agent.identity import Placement, parse_cgroup
 from stillframe_agent.manifest import Manifest, Phase
-from stillframe_agent.mounts import snapshot_volumes
+from stillframe_agent.mounts import sandbox_mounts, snapshot_volumes
 from stillframe_agent.pods import PodIdentity, identity_in, wish_in
 from stillframe_agent.report import build
 
@@ -145,9 +145,10 @@ def cgroup(data: bytes) -> None:
 
 def mountinfo(data: bytes) -> None:
     """The node's mounts, of which a container may make some."""
-    for volume in snapshot_volumes(data, Path("/pods")):
-        assert volume.path.is_relative_to("/pods")
-        assert ".." not in volume.path.parts
+    paths = [volume.path for volume in snapshot_volumes(data, Path("/pods"))]
+    for path in (*paths, *sandbox_mounts(data, Path("/pods")).values()):
+        assert path.is_relative_to("/pods")
+        assert ".." not in path.parts
 
 
 def manifest(data: bytes) -> None:

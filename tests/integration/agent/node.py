@@ -1,9 +1,10 @@
 """A node as the agent sees it, of real parts: mounts, cgroups, processes, locks.
 
 A mount namespace stands for the host's; the kubelet's part (volume, marker,
-log directory, bundle) is done by `Pod`.  The agent runs as in its pod: a
-read-only slave copy of the pods directory, uid 0, gid 65532, no new
-privileges, two capabilities.  Only containers' own namespaces are left out.
+log directory, bundle) is done by `Pod`; of a pod without our volume, by
+`ImagePod`.  The agent runs as in its pod: read-only slave copies of the pods'
+and the sandboxes' directories, uid 0, gid 65532, no new privileges, two
+capabilities.  Only containers' own namespaces are left out.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import IO, Self, TypeVar
 
 from stillframe_agent.manifest import Manifest, decode
-from stillframe_agent.mounts import volume_of
+from stillframe_agent.mounts import volume_in, volume_of
 
 from stillframe import names
 
@@ -59,8 +60,11 @@ class Node:
         self.bundles = directory / "bundles"
         self.logs = directory / "logs"
         self.state = directory / "state"
+        self.sandboxes = directory / "sandboxes"
         self.pod_view = directory / "agent-pods"
-        for path in (self.pods, self.bundles, self.logs, self.state, self.pod_view):
+        self.sandbox_view = directory / "agent-sandboxes"
+        views = (self.pod_view, self.sandbox_view)
+        for path in (self.pods, self.bundles, self.logs, self.state, self.sandboxes, *views):
             path.mkdir()
         self.cgroups = _cgroup_root() / f"stillframe-test-{uuid.uuid4().hex[:8]}"
         self._init = subprocess.Popen(
@@ -74,8 +78,9 @@ class Node:
             "a mount namespace",
             lambda: Path(f"/proc/{self._init.pid}/ns/mnt").readlink() != mine,
         )
-        self.run("mount", "-t", "tmpfs", "-o", "mode=0750", "pods", self.pods)
-        self.run("mount", "--make-rshared", self.pods)
+        for path in (self.pods, self.sandboxes):
+            self.run("mount", "-t", "tmpfs", "-o", "mode=0750", path.name, path)
+            self.run("mount", "--make-rshared", path)
         self.cgroups.mkdir()
         return self
 
@@ -170,7 +175,7 @@ class Pod:
         self.node.run("mkdir", "-p", self._volume.ready)
         self.node.run("touch", self._volume.ready / "ready")
 
-    def write_bundle(self, container_id: str, uid: str) -> None:
+    def write_bundle(self, container_id: str, uid: str, **config: object) -> None:
         bundle = self.node.bundles / container_id
         bundle.mkdir()
         annotations = {
@@ -181,7 +186,7 @@ class Pod:
         }
         process = {"env": [f"{name}={value}" for name, value in self.env.items()]}
         (bundle / "config.json").write_text(
-            json.dumps({"annotations": annotations, "process": process})
+            json.dumps({"annotations": annotations, "process": process, **config})
         )
 
     def tear_down(self) -> bool:
@@ -241,6 +246,49 @@ class Pod:
         return sorted(path.name for path in self.directory.iterdir())
 
 
+@dataclass
+class ImagePod(Pod):
+    """A pod that is not injected: its image has the library, and the runtime its /dev/shm."""
+
+    sandbox_id: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
+
+    def __post_init__(self) -> None:
+        self.shm = self.node.sandboxes / self.sandbox_id / "shm"
+        self._volume = volume_in(self.shm, self.uid)
+        self.env = {names.ENV_PRELOAD: "/opt/libstillframe.so", **self.env}
+
+    @property
+    def seen_shm(self) -> Path:
+        """The sandbox's /dev/shm, reachable from the test."""
+        return self.node.seen(self.shm)
+
+    def set_up(self, size: str = "64m", marker: bool = True) -> Self:
+        """What the runtime makes: first the sandbox, then (with ``marker``) the container."""
+        self.node.run("mkdir", "-p", self.shm)
+        options = f"nosuid,nodev,noexec,mode=1777,size={size}"
+        self.node.run("mount", "-t", "tmpfs", "-o", options, "shm", self.shm)
+        self.write_bundle(self.sandbox_id, self.uid, process={"env": ["PATH=/bin"]})
+        self.cgroup.mkdir(parents=True)
+        (self.node.logs / f"{self.namespace}_{self.name}_{self.uid}" / self.container).mkdir(
+            parents=True
+        )
+        if marker:
+            self.mark()
+        return self
+
+    def mark(self) -> None:
+        """Make the container, or its next life."""
+        bundle = self.node.bundles / self.container_id
+        shutil.rmtree(bundle, ignore_errors=True)
+        shm = {"destination": "/dev/shm", "type": "bind", "source": str(self.shm)}
+        self.write_bundle(self.container_id, self.uid, mounts=[shm])
+
+    def tear_down(self) -> bool:
+        """What both containerd and CRI-O do; whether it succeeded at once."""
+        command = self.node.command("umount", "--lazy", self.shm)
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
 class Agent:
     """The agent's process, with the privileges of its pod."""
 
@@ -261,6 +309,7 @@ class Agent:
             "CA_FILE": credentials / "ca.crt",
             "TOKEN_FILE": credentials / "token",
             "PODS_DIR": node.pod_view,
+            "SANDBOXES_DIR": node.sandbox_view,
             "BUNDLES_DIR": node.bundles,
             "LOG_DIR": node.logs,
             "STATE_DIR": node.state,
@@ -271,13 +320,16 @@ class Agent:
             **{key.upper(): value for key, value in settings.items()},
         }
         view = (
+            "for _ in 1 2; do "
             'mount --rbind "$1" "$2" && mount --make-rslave "$2" && '
-            'mount -o remount,bind,ro "$2" && shift 2 && exec "$@"'
+            'mount -o remount,bind,ro "$2" && shift 2 || exit; '
+            'done; exec "$@"'
         )
         with self.log.open("w") as log:
             self.process = node.start(
                 *("unshare", "--mount", "--propagation", "unchanged"),
                 *("sh", "-c", view, "-", node.pods, node.pod_view),
+                *(node.sandboxes, node.sandbox_view),
                 *("setpriv", "--regid", AGENT_GROUP, "--clear-groups", "--no-new-privs"),
                 *("--bounding-set", _KEEP_CAPABILITIES, "--inh-caps", "-all"),
                 *(sys.executable, *program, "run"),
@@ -317,7 +369,10 @@ class Agent:
 
     def watching(self, pod: Pod) -> bool:
         """Whether the agent's beacon is in the pod's directory."""
-        return locked(pod.directory, 0, os.O_DIRECTORY)
+        try:
+            return locked(pod.directory, 0, os.O_DIRECTORY)
+        except FileNotFoundError:  # the agent makes that of an image
+            return False
 
     def wait_watching(self, pod: Pod) -> None:
         wait_until("the beacon", lambda: self.watching(pod))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from tests.integration.agent.intake import Operator
-from tests.integration.agent.node import Agent, Node, Pod, wait_until
+from tests.integration.agent.node import Agent, ImagePod, Node, Pod, wait_until
 
 
 def test_a_new_volume_is_watched_within_100_ms(agent: Agent, node: Node) -> None:
@@ -70,7 +70,7 @@ def test_what_is_left_at_tear_down_is_captured_first(
 
 
 def test_idling_costs_nothing_per_pod(node: Node, start_agent: Callable[..., Agent]) -> None:
-    pods = [Pod(node).set_up() for _ in range(250)]
+    pods = [(Pod if number % 2 else ImagePod)(node).set_up() for number in range(250)]
     agent = start_agent(sync_seconds=3600).wait_ready()
     for pod in pods:
         agent.wait_watching(pod)

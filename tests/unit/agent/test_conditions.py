@@ -18,7 +18,7 @@ from stillframe_agent import watch
 from stillframe_agent.conditions import Reason, Sight, conditions, of_directory, unwritable
 from stillframe_agent.health import STOPPING, Health
 from stillframe_agent.metrics import Metrics
-from stillframe_agent.mounts import volume_of
+from stillframe_agent.mounts import Mounts, volume_of
 from stillframe_agent.settings import Settings
 from stillframe_agent.upload import CONDITION as UPLOAD_FAILING
 
@@ -131,11 +131,11 @@ async def test_a_volume_that_cannot_be_watched_is_told_and_tried_again(
     seen = asyncio.Event()
     monkeypatch.setattr(watch, "_FAILED_RETRY", 0.01)
     monkeypatch.setattr(watch.Inotify, "add", full)
-    watcher = watch.Watcher(tmp_path, lambda _seen: seen.set(), Metrics())
-    watcher._mounts_changed(frozenset({volume}))
+    watcher = watch.Watcher(tmp_path, lambda _seen: seen.set(), Metrics(), bundles_dir=tmp_path)
+    watcher._mounts_changed(Mounts(frozenset({volume})))
     assert "No space left on device" in watcher.unwatched[volume]
     monkeypatch.setattr(watch.Inotify, "add", real)
     async with asyncio.timeout(10):
         await seen.wait()
     assert watcher.unwatched == {}
-    watcher._mounts_changed(frozenset())
+    watcher._mounts_changed(Mounts())

@@ -1,9 +1,9 @@
-"""Which lines of mountinfo are snapshot volumes."""
+"""Which lines of mountinfo are snapshot volumes, and which are sandboxes."""
 
 from pathlib import Path
 
 import pytest
-from stillframe_agent.mounts import snapshot_volumes, volume_of
+from stillframe_agent.mounts import sandbox_mounts, snapshot_volumes, volume_of
 
 from stillframe import names
 
@@ -47,3 +47,42 @@ def test_all_pods_are_found() -> None:
     uids = [f"{number:032x}" for number in range(300)]
     text = b"".join(line(OURS.replace(UID, uid)) + line(f"/x/{uid}") for uid in uids)
     assert {volume.pod_uid for volume in snapshot_volumes(text, PODS)} == set(uids)
+
+
+SANDBOX = "6949e9f27d603428fc9584cc638d8cdcd98c8178fde3b3b6a37ae8f32f36229f"
+CONTAINERD = Path("/run/containerd/io.containerd.grpc.v1.cri/sandboxes")
+CRIO = Path("/run/containers/storage/overlay-containers")
+
+
+def shm_line(path: str, root: str = "/", kind: str = "tmpfs") -> bytes:
+    """As of containerd 1.6."""
+    options = "rw,nosuid,nodev,noexec,relatime shared:129"
+    return f"234 166 0:191 {root} {path} {options} - {kind} shm rw,size=65536k\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("directory", "path"),
+    [(CONTAINERD, f"{SANDBOX}/shm"), (CRIO, f"{SANDBOX}/userdata/shm")],
+    ids=["containerd", "CRI-O"],
+)
+def test_a_sandboxes_shm_is_found(directory: Path, path: str) -> None:
+    text = line(OURS) + shm_line(f"{directory}/{path}") + shm_line("/dev/shm")
+    assert sandbox_mounts(text, directory) == {SANDBOX: directory / path}
+    assert sandbox_mounts(text, Path("/other")) == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        shm_line(f"{CONTAINERD}/{SANDBOX}/shm/deeper"),
+        shm_line(f"{CONTAINERD}/{SANDBOX}"),
+        shm_line(f"{CONTAINERD}/{SANDBOX}/shm", root="/sub"),
+        shm_line(f"{CONTAINERD}/{SANDBOX}/shm", kind="overlay"),
+        shm_line(f"{CONTAINERD}/{SANDBOX[:-1]}/shm"),
+        shm_line(f"{CONTAINERD}/{SANDBOX[:-1]}G/shm"),
+        shm_line(f"{CONTAINERD}/../shm"),
+        shm_line(f"/other{CONTAINERD}/{SANDBOX}/shm"),
+    ],
+)
+def test_no_other_mount_is_a_sandboxes_shm(other: bytes) -> None:
+    assert sandbox_mounts(other, CONTAINERD) == {}

@@ -338,3 +338,17 @@ def test_the_agents_facts_are_those_of_the_values(rendered: Rendered) -> None:
         FactsPolicy.parse("-log,-command", "APP_ENV,FEATURE_*") if hardened else FactsPolicy()
     )
     assert hardened == ("registry.example.org" in str(rendered))
+
+
+@pytest.mark.parametrize(("example", "volume"), [("default", "sandboxes"), ("hardened", "bundles")])
+def test_mounts_of_sandboxes_reach_the_agent(example: str, volume: str) -> None:
+    """CRI-O has bundles and sandboxes in one directory, and a path can be mounted once only."""
+    pod = pod_of(load(example), names.COMPONENT_AGENT)
+    (container,) = pod["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    path = environment(pod)["STILLFRAME_AGENT_SANDBOXES_DIR"]
+    assert mounts[volume]["mountPath"] == path
+    assert mounts[volume]["mountPropagation"] == "HostToContainer"
+    assert mounts[volume]["readOnly"]
+    paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert len(paths) == len(set(paths))
