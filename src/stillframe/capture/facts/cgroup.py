@@ -35,6 +35,7 @@ FILES: Final = {
 """Version of cgroups → controller → files to read; those that are missing are not known."""
 _V1_UNLIMITED: Final = 1 << 62
 """``memory.limit_in_bytes`` without a limit is the largest page-aligned number."""
+_KEY: Final = re.compile(r"[a-z0-9_]{1,64}")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -197,9 +198,13 @@ def _pressure(text: str) -> Pressure | None:
 
 
 def _flat(text: str) -> dict[str, int]:
-    """A flat-keyed file: ``key value`` per line."""
+    r"""A flat-keyed file: ``key value`` per line; keys that are not the kernel's are left out.
+
+    >>> _flat("oom 0\noom_kill 1\nno\x7fkey 2\n")
+    {'oom': 0, 'oom_kill': 1}
+    """
     pairs = (line.split(" ") for line in text.split("\n"))
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and _KEY.fullmatch(pair[0])}
 
 
 def _max(text: str) -> int | None:
