@@ -37,6 +37,8 @@ log: Final = logging.getLogger(__name__)
 
 _PODS_REMEMBERED: Final = 1024
 """Budgets kept; a pod that is forgotten starts with a full one."""
+_FRESH_SECONDS: Final = 0.1
+"""Then a capture counts as one that waits: for a slow writer, for a full core, for our disk."""
 _WITH_MODULES: Final = 64
 """Samples that wait for analysis with their modules open; arbitrary, bounds descriptors."""
 
@@ -77,6 +79,8 @@ class Worker:
         """Of what waits or runs: a capture's own claim may come too late."""
         self._capturing: Counter[str] = Counter()
         """Captures that run, by pod UID."""
+        self._fresh: set[tuple[str, str]] = set()
+        """Of these, the ones that have only begun; as in `_known`."""
         self._budgets: OrderedDict[str, Budget] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._analyses_waiting = 0
@@ -126,6 +130,8 @@ class Worker:
             _decrease(self._waiting_of, pod)
         if decision.plan is Plan.CAPTURE:
             self._capturing[pod] += 1
+            self._fresh.add(_key(seen))
+            self._loop.call_later(_FRESH_SECONDS, self._not_fresh, _key(seen))
             self._start(self._capture(seen))
         elif decision.plan is Plan.REFUSE:
             self._metrics.refusals.labels(str(decision.reason)).inc()
@@ -156,6 +162,8 @@ class Worker:
         return Load(
             captures=self._capturing.total(),
             captures_of_pod=self._capturing[pod],
+            fresh=len(self._fresh),
+            fresh_of_pod=sum(uid == pod for uid, _ in self._fresh),
             waiting_of_pod=self._waiting_of[pod] - 1,
         )
 
@@ -181,12 +189,17 @@ class Worker:
         finally:
             _decrease(self._capturing, seen.directory.pod_uid)
             self._done(seen)
-            for other in list(self._waiting):
-                self._consider(other)
+            self._not_fresh(_key(seen))
         if collected is None:
             self._look_again(seen)
         elif not self._draining:
             await self._conclude(collected)
+
+    def _not_fresh(self, key: tuple[str, str]) -> None:
+        """A capture waits, or is over: others may have their turn."""
+        self._fresh.discard(key)
+        for other in list(self._waiting):
+            self._consider(other)
 
     def _look_again(self, seen: SnapshotFound) -> None:
         """Find what became complete while we had it in hand, when its new name meant nothing."""

@@ -25,8 +25,16 @@ LIMITS = Limits(captures=8, captures_of_pod=2, waiting_of_pod=4, burst=3, per_se
 FULL = Budget(3, 0)
 
 
-def load(captures: int = 0, of_pod: int = 0, waiting: int = 0) -> Load:
-    return Load(captures=captures, captures_of_pod=of_pod, waiting_of_pod=waiting)
+def load(
+    captures: int = 0, of_pod: int = 0, waiting: int = 0, fresh: int = 0, fresh_of_pod: int = 0
+) -> Load:
+    return Load(
+        captures=captures,
+        captures_of_pod=of_pod,
+        waiting_of_pod=waiting,
+        fresh=fresh,
+        fresh_of_pod=fresh_of_pod,
+    )
 
 
 def test_a_crash_on_a_quiet_node_is_captured() -> None:
@@ -35,7 +43,12 @@ def test_a_crash_on_a_quiet_node_is_captured() -> None:
 
 
 def test_a_full_node_and_a_busy_pod_wait_and_pay_nothing() -> None:
-    for busy in (load(captures=8), load(captures=2, of_pod=2)):
+    for busy in (
+        load(captures=8),
+        load(captures=2, of_pod=2),
+        load(captures=3, fresh=3),
+        load(captures=1, of_pod=1, fresh=1, fresh_of_pod=1),
+    ):
         decision = decide(busy, FULL, LIMITS, now=0)
         assert (decision.plan, decision.budget) == (Plan.WAIT, FULL)
 
