@@ -190,7 +190,7 @@ def gcore(case: Case, place: Path) -> Measured:
     return Measured(elapsed, on_disk(place / f"core.{process.pid}"), cpu)
 
 
-KERNEL, PIPE, SYSTEMD = "kernel core file", "kernel core | zstd -1", "systemd-coredump"
+KERNEL, PIPE, SYSTEMD = "kernel core file", "kernel's pipe to zstd -1", "systemd-coredump"
 WAYS: dict[str, Callable[[Case, Path], Measured]] = {
     "stillframe, plain": ours(Compression.NONE),
     KERNEL: handled(handlers.to_file),
