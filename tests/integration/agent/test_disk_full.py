@@ -171,8 +171,8 @@ def new(operator: Operator, known: set[str]) -> set[str]:
 
 
 def done(agent: Agent, report_id: str) -> bool:
-    """Whether a sample has come to its end on disk."""
-    return any(
+    """Whether a sample has come to its end on disk, and its report has left the spool."""
+    return agent.metric("spool_items") == 0 and any(
         manifest.phase is Phase.REPORTED and bool(manifest.crash_report_uid)
         for manifest in agent.manifests()
         if manifest.report_id == report_id
