@@ -219,7 +219,7 @@ async def test_the_least_recently_seen_report_above_the_cap_goes(
 ) -> None:
     made = cluster.created(system, shop, cluster.pod("solo"))
     one, now = agent(), datetime.now(UTC)
-    for number in range(4):
+    for number in reversed(range(4)):  # one that is not counted yet is taken for the newest
         crash = report(made, fingerprint=f"v1:{number:016x}")
         crash.crashed_at.FromDatetime(now - timedelta(minutes=number))
         await one.submit(crash)
