@@ -42,3 +42,12 @@ class InvalidInputError(PermanentError):
     def __init__(self, reason: str, message: str, remedy: str = "") -> None:
         super().__init__(message, remedy)
         self.reason = reason
+
+
+def one_line(error: BaseException) -> str:
+    r"""What an error says, as one line; its kind where it says nothing.
+
+    >>> one_line(PermanentError("no core", "make room")), one_line(KeyError())
+    ('no core make room', 'KeyError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from stillframe.capture.forked import forked
+from stillframe.errors import one_line
 
 _MOST: Final = 4096
 """Bytes of a baton: a packet of a pipe (``O_DIRECT`` in pipe(2))."""
@@ -68,8 +69,7 @@ def _run(pipes: Sequence[Pipe], rank: int, share: Callable[[int], Iterable[Turn]
     try:
         _turns(receive_fd, send_fd, share(rank))
     except Exception as error:  # the last words of this process
-        words = " ".join(str(error).split()) or type(error).__name__
-        _send(send_fd, Baton(file_bytes=0, over="failed", failed=words[:1000]))
+        _send(send_fd, Baton(file_bytes=0, over="failed", failed=one_line(error)[:1000]))
 
 
 def _own(pipes: Sequence[Pipe], rank: int) -> Pipe:

@@ -51,7 +51,7 @@ from stillframe.capture.threadnotes import REGSETS, Registers, core_notes
 from stillframe.corefile import CoreFile
 from stillframe.corefile.elf import Machine
 from stillframe.corefile.notes import NT_PRSTATUS
-from stillframe.errors import StillframeError
+from stillframe.errors import StillframeError, one_line
 from stillframe.names import LIBRARY_FILE
 
 STOP_SECONDS: Final = 0.25
@@ -80,7 +80,7 @@ def take(job: Job, fds: Descriptors, ptrace: Ptrace) -> Outcome:
         snapshot = _snapshot(fds)
         threads = _stop(job, fds, ptrace)
     except (StillframeError, OSError, ValueError) as error:
-        return Outcome(refused=_one_line(error))
+        return Outcome(refused=one_line(error))
     bounds = Bounds(deadline=job.deadline, max_bytes=job.max_bytes)
     file = partial(open_output, job.compression, fds.core_fd, bounds)
     sockets = ""
@@ -98,7 +98,7 @@ def take(job: Job, fds: Descriptors, ptrace: Ptrace) -> Outcome:
 
         read_ = _apart(read, job.deadline + GRACE_SECONDS, "reading the memory")
     except (StillframeError, OSError) as error:
-        return Outcome(refused=_one_line(error), sockets=sockets)
+        return Outcome(refused=one_line(error), sockets=sockets)
     finally:
         detach_all(ptrace, threads)
     return replace(read_, missed=tuple(sorted(threads.missed)), sockets=sockets)
@@ -248,7 +248,7 @@ def _shut_sockets(job: Job, fds: Descriptors) -> str:
         )
         outcome = _apart(lambda: Outcome(sockets=shut()), deadline + SHUT_GRACE_SECONDS, work)
     except OSError as error:  # no reason to have no core
-        return f"{work} failed: {_one_line(error)}"
+        return f"{work} failed: {one_line(error)}"
     finally:
         os.close(fds.lock_fd)  # a reader that hangs must not keep the pod's volume busy
     return outcome.sockets or outcome.refused
@@ -275,7 +275,7 @@ def _work(work: Callable[[], Outcome], answer_fd: int) -> None:
     try:
         outcome = work()
     except BaseException as error:  # the last words of this process
-        outcome = Outcome(refused=_one_line(error))
+        outcome = Outcome(refused=one_line(error))
     os.write(answer_fd, msgspec.json.encode(outcome))
 
 
@@ -298,10 +298,6 @@ def _filter(proc_fd: int) -> int:
         return int(read_small(proc_fd, "coredump_filter"), 16)
     except (OSError, ValueError):
         return DEFAULT_FILTER  # the leader is a zombie
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":
