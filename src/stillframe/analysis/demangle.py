@@ -71,7 +71,7 @@ def demangle(name: str) -> str:
         found = _rust(plain) if rust else _cpp(plain)
     except (Exception, _TooMuchWorkError):  # not mangled after all, or by somebody hostile
         return name
-    return shorten(found)
+    return shorten(found) or name  # a path of nothing but its hash
 
 
 def function_name(function: str, symbol: str) -> str:

@@ -1,6 +1,6 @@
 """Names on anything: the demanglers end, stay in bounds, and answer the same again."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stillframe.analysis.demangle import MAX_NAME, demangle, shorten
@@ -17,6 +17,7 @@ mangled = st.one_of(
 
 
 @given(mangled)
+@example("_ZN17h0123456789abcdefE")
 def test_a_demangled_name_is_bounded(name: str) -> None:
     readable = demangle(name)
     assert readable == name or 0 < len(readable) <= MAX_NAME
